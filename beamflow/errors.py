@@ -1,0 +1,398 @@
+"""Every error that beamflow raises.
+
+::
+
+    BeamflowError(Exception)
+    ├── DefinitionError(ValueError)             a workflow or step is declared wrongly
+    │   ├── DuplicateWorkflowError              two workflows of one engine share a name
+    │   └── UnknownWorkflowError(LookupError)   the engine was not given this workflow
+    ├── PayloadError(ValueError)                a value does not fit its annotation, or JSON
+    ├── WorkflowError                           about one workflow
+    │   ├── WorkflowExistsError                 the id is taken by another workflow or input
+    │   ├── WorkflowNotFoundError(LookupError)  no workflow has this id
+    │   ├── WorkflowClosedError                 it has ended and takes nothing more
+    │   ├── WorkflowFailedError                 it ended by an unhandled exception
+    │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
+    ├── StepError
+    │   ├── StepFailedError                     a step raised a type that may not be rebuilt
+    │   └── StepTimeoutError(TimeoutError)      one attempt of a step took too long
+    ├── HostLoopError(RuntimeError)             workflow code touched the host's event loop
+    ├── NondeterminismError                     the code no longer does what its log says
+    ├── DeadLetterError(LookupError)            no such dead letter, or not in that state
+    ├── EngineStoppedError                      the engine is not running (any more)
+    └── StoreError
+        ├── ConflictError                       the stream is not where the writer thought
+        ├── FencedError                         another owner holds the lease by now
+        ├── StoreLockedError                    another process owns this store
+        ├── StoreFormatError(ValueError)        not a beamflow store, or of a newer schema
+        ├── StoreUnavailableError(OSError)      the disk is full, read-only, failing
+        └── CorruptLogError                     a stored event is damaged
+
+Catch ``BeamflowError`` for anything, ``WorkflowError`` for what a handle may raise, ``StoreError``
+for what a disk may do. Every message says what to do next; the facts are attributes. All errors
+can be pickled.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BeamflowError",
+    "ConflictError",
+    "CorruptLogError",
+    "DeadLetterError",
+    "DefinitionError",
+    "DuplicateWorkflowError",
+    "EngineStoppedError",
+    "FencedError",
+    "HostLoopError",
+    "NondeterminismError",
+    "PayloadError",
+    "StepError",
+    "StepFailedError",
+    "StepTimeoutError",
+    "StoreError",
+    "StoreFormatError",
+    "StoreLockedError",
+    "StoreUnavailableError",
+    "UnknownWorkflowError",
+    "WorkflowClosedError",
+    "WorkflowError",
+    "WorkflowExistsError",
+    "WorkflowFailedError",
+    "WorkflowNotFoundError",
+    "WorkflowParkedError",
+]
+
+
+class BeamflowError(Exception):
+    """The root of all errors that beamflow raises by itself."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle by message and attributes: constructors with other arguments are not called."""
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(
+    cls: type[BeamflowError], args: tuple[object, ...], facts: dict[str, object]
+) -> BeamflowError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class DefinitionError(BeamflowError, ValueError):
+    """A workflow or step is declared wrongly; raised at import or when the engine is built."""
+
+
+class DuplicateWorkflowError(DefinitionError):
+    """Two workflows given to one engine share a name."""
+
+
+class UnknownWorkflowError(DefinitionError, LookupError):
+    """The engine was not given this workflow."""
+
+
+class PayloadError(BeamflowError, ValueError):
+    """A value cannot be written as JSON, or does not fit the annotation it is read by.
+
+    Attributes:
+        where: which value, such as ``"argument of step 'charge'"``.
+        problem: what is wrong with it, with the path to the field.
+    """
+
+    where: str
+    problem: str
+
+    def __init__(self, where: str, problem: str) -> None:
+        """Name the value and what is wrong with it."""
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.problem = problem
+
+
+class WorkflowError(BeamflowError):
+    """Something about one workflow.
+
+    Attributes:
+        workflow_id: which one.
+    """
+
+    workflow_id: str
+
+    def __init__(self, workflow_id: str, message: str) -> None:
+        """Say what happened to which workflow."""
+        super().__init__(message)
+        self.workflow_id = workflow_id
+
+
+class WorkflowExistsError(WorkflowError):
+    """The id is taken by a workflow of another name or with another input."""
+
+
+class WorkflowNotFoundError(WorkflowError, LookupError):
+    """No workflow of this store has the id."""
+
+
+class WorkflowClosedError(WorkflowError):
+    """The workflow has ended; it takes no signals and never runs again."""
+
+
+class WorkflowFailedError(WorkflowError):
+    """The workflow ended by an unhandled exception; its completed steps were compensated.
+
+    Attributes:
+        error_type: qualified name of the exception's type.
+        error_message: its text.
+        traceback: the formatted traceback, as recorded.
+        step: name of the step that failed, if the exception came out of one.
+    """
+
+    error_type: str
+    error_message: str
+    traceback: str
+    step: str | None
+
+    def __init__(
+        self,
+        workflow_id: str,
+        *,
+        error_type: str,
+        error_message: str,
+        traceback: str,
+        step: str | None,
+    ) -> None:
+        """Carry over what the log says of the failure."""
+        where = f" in step {step!r}" if step else ""
+        super().__init__(
+            workflow_id,
+            f"workflow {workflow_id!r} failed{where}: {error_type}: {error_message} "
+            f"(engine.dead_letters.show({workflow_id!r}) has the details)",
+        )
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+        self.step = step
+
+
+class WorkflowParkedError(WorkflowError):
+    """The workflow stands still: its log is untouched and it goes on once the cause is mended.
+
+    Attributes:
+        reason: why, one of the reasons of a dead letter.
+    """
+
+    reason: str
+
+    def __init__(self, workflow_id: str, *, reason: str, detail: str) -> None:
+        """Say why it stands still and how it goes on."""
+        super().__init__(
+            workflow_id,
+            f"workflow {workflow_id!r} is parked ({reason}): {detail}. Mend the cause, then "
+            f"engine.dead_letters.retry({workflow_id!r}) or restart the engine",
+        )
+        self.reason = reason
+
+
+class StepError(BeamflowError):
+    """Something about one step, as workflow code sees it.
+
+    Attributes:
+        step: the step's name.
+    """
+
+    step: str
+
+    def __init__(self, step: str, message: str) -> None:
+        """Say what happened to which step."""
+        super().__init__(message)
+        self.step = step
+
+
+class StepFailedError(StepError):
+    """A step raised an exception whose type is neither a builtin nor declared by the step.
+
+    No name found in a log is ever imported, so such a type cannot be rebuilt on replay; it reaches
+    the workflow as this error, live and on replay alike. Declare it with
+    ``@step(raises=[TheType])`` to receive it as itself.
+
+    Attributes:
+        error_type: qualified name of the type.
+        error_message: its text.
+        traceback: the formatted traceback, as recorded.
+    """
+
+    error_type: str
+    error_message: str
+    traceback: str
+
+    def __init__(self, step: str, *, error_type: str, error_message: str, traceback: str) -> None:
+        """Carry over what the log says of the exception."""
+        super().__init__(step, f"step {step!r} failed with {error_type}: {error_message}")
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+
+
+class StepTimeoutError(StepError, TimeoutError):
+    """One attempt of a step took longer than its ``timeout``.
+
+    Attributes:
+        timeout_s: the limit, in seconds.
+    """
+
+    timeout_s: float
+
+    def __init__(self, step: str, timeout_s: float) -> None:
+        """Name the step and its limit."""
+        super().__init__(
+            step,
+            f"an attempt of step {step!r} took longer than its timeout of {timeout_s:g} s; raise "
+            f"@step(timeout=...) if that is too short, or give it a Retry",
+        )
+        self.timeout_s = timeout_s
+
+
+class HostLoopError(BeamflowError, RuntimeError):
+    """Workflow code awaited or called something that belongs to the host's event loop.
+
+    Replay could not repeat it. Put it into a function decorated with ``@step`` and await that.
+    """
+
+
+class NondeterminismError(BeamflowError):
+    """On replay the code issued another command than the one in the log.
+
+    The workflow is parked with its log untouched and goes on once the code fits again.
+
+    Attributes:
+        recorded: the command as the log has it.
+        issued: what the code did instead.
+    """
+
+    recorded: str
+    issued: str
+
+    def __init__(self, workflow_id: str, *, seq: int, recorded: str, issued: str) -> None:
+        """Show both sides."""
+        super().__init__(
+            f"workflow {workflow_id!r} does not follow its log at event {seq}:\n"
+            f"  recorded: {recorded}\n"
+            f"  issued:   {issued}\n"
+            f"The log is untouched. Bring the recorded code back (or wait for workflows of the old "
+            f"code to end before changing it), then restart the engine"
+        )
+        self.recorded = recorded
+        self.issued = issued
+
+
+class DeadLetterError(BeamflowError, LookupError):
+    """There is no open dead letter of that workflow."""
+
+
+class EngineStoppedError(BeamflowError):
+    """The engine has not been entered, has been left, or has given up.
+
+    When it has given up, ``__cause__`` is the error that made it.
+    """
+
+
+class StoreError(BeamflowError):
+    """Something about the store."""
+
+
+class ConflictError(StoreError):
+    """The stream does not end where the writer expected; nothing was written.
+
+    Attributes:
+        stream: which stream.
+        expected: the sequence number it was expected to end at.
+    """
+
+    stream: str
+    expected: int
+
+    def __init__(self, stream: str, expected: int) -> None:
+        """Name the stream and the expectation."""
+        super().__init__(
+            f"stream {stream!r} does not end at {expected}; nothing was written. "
+            f"Read the stream again before the next append"
+        )
+        self.stream = stream
+        self.expected = expected
+
+
+class FencedError(StoreError):
+    """Another owner has taken the lease over; this one may not write any more.
+
+    Attributes:
+        epoch: the epoch that has lost.
+    """
+
+    epoch: int
+
+    def __init__(self, epoch: int) -> None:
+        """Name the epoch that has lost."""
+        super().__init__(
+            f"the lease of epoch {epoch} is lost: another engine owns this store by now. "
+            f"Nothing was written; stop this engine"
+        )
+        self.epoch = epoch
+
+
+class StoreLockedError(StoreError):
+    """Another living process owns the store.
+
+    Attributes:
+        owner: who, such as ``"pid 4711 on host a"``.
+    """
+
+    owner: str
+
+    def __init__(self, store: str, owner: str) -> None:
+        """Name the store and its owner."""
+        super().__init__(
+            f"{store} is owned by {owner}; two engines must not run the same workflows. "
+            f"Stop the other one, or wait for it with Engine(..., lease_wait=SECONDS)"
+        )
+        self.owner = owner
+
+
+class StoreFormatError(StoreError, ValueError):
+    """The file is no beamflow store, or of a newer schema than this version writes."""
+
+
+class StoreUnavailableError(StoreError, OSError):
+    """The store cannot be read or written: the disk is full, read-only, locked, or failing.
+
+    Attributes:
+        problem: what the database said.
+    """
+
+    problem: str
+
+    def __init__(self, store: str, problem: str, advice: str) -> None:
+        """Say what failed and what helps."""
+        super().__init__(f"{store}: {problem}. {advice}")
+        self.problem = problem
+
+
+class CorruptLogError(StoreError):
+    """A stored event does not match its checksum, cannot be decoded, or is missing.
+
+    Attributes:
+        stream: the damaged stream.
+        seq: the sequence number of the first damaged event.
+    """
+
+    stream: str
+    seq: int
+
+    def __init__(self, stream: str, seq: int, problem: str) -> None:
+        """Name the place and the damage."""
+        super().__init__(
+            f"event {seq} of stream {stream!r} is damaged: {problem}. Only this workflow is "
+            f"parked; restore the event from a backup, then restart the engine"
+        )
+        self.stream = stream
+        self.seq = seq

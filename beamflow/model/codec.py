@@ -1,0 +1,77 @@
+"""JSON in and out: events by their union, payloads by the user's annotations.
+
+There is one encoder and one decoder per type, chosen by this code and never by what is stored; no
+name found in a log is imported, nothing is pickled. Objects whose order is a matter of chance
+(sets, dicts) are written in sorted order, so equal values give equal bytes in every process.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, cast
+from zlib import crc32
+
+import msgspec
+
+from beamflow.errors import PayloadError
+from beamflow.model.events import Event
+
+__all__ = ["Payload", "checksum", "decode_event", "encode_event", "encode_json"]
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """Write an event as JSON with its tag in ``type``."""
+    return _encoder.encode(event)
+
+
+def decode_event(data: bytes | str) -> Event:
+    """Read an event back; raises ``msgspec.MsgspecError`` when it is none."""
+    return _event_decoder.decode(data)
+
+
+def encode_json(value: object, where: str) -> bytes:
+    """Write any value as JSON; raises `PayloadError` that names it by ``where``."""
+    try:
+        return _encoder.encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PayloadError(
+            where,
+            f"{error}. Pass plain data (str, int, float, bool, None, datetime, Decimal, UUID, "
+            f"enum, list, dict, dataclass, msgspec.Struct), or an id that a step looks up",
+        ) from error
+
+
+def checksum(stream: str, seq: int, data: bytes) -> int:
+    """CRC-32 over an event and its place, so that a flipped bit or a moved row is seen."""
+    return crc32(data, crc32(f"{stream}\0{seq}".encode()))
+
+
+class Payload(Generic[T]):
+    """Values of one annotation, to and from JSON.
+
+    Args:
+        annotation: any type that msgspec can decode; ``typing.Any`` for plain JSON data.
+        where: how error messages name the value.
+    """
+
+    __slots__ = ("_decoder", "where")
+
+    def __init__(self, annotation: object, where: str) -> None:
+        """Compile the decoder once; raises TypeError for an annotation msgspec cannot decode."""
+        self.where = where
+        self._decoder = cast("msgspec.json.Decoder[T]", msgspec.json.Decoder(annotation))  # type: ignore[call-overload]
+
+    def encode(self, value: object) -> bytes:
+        """Write the value as JSON; raises `PayloadError`."""
+        return encode_json(value, self.where)
+
+    def decode(self, data: bytes | memoryview | msgspec.Raw) -> T:
+        """Read a value by the annotation; raises `PayloadError` with the path to the field."""
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise PayloadError(self.where, f"{error}") from error

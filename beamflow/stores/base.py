@@ -1,0 +1,337 @@
+"""The store port: what the engine asks of a store, and what it derives from events.
+
+A store keeps streams of events (`Log`) and the right to write them (`Leases`). Its indexes (the
+workflows' summaries, the dead letters) are a pure function of the events, `project`, written in the
+same transaction as the events themselves; so every store agrees on them and they can be rebuilt.
+
+`ConflictError` is the only write error that the engine interprets. Whoever does not hear of the
+outcome of an append reads the stream; nothing is retried blindly.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from msgspec import Raw
+
+from beamflow.model.events import (
+    CompensationStarted,
+    DeadLettered,
+    DeadLetterReason,
+    DeadLetterResolved,
+    DeadLetterRetried,
+    Event,
+    Failure,
+    Recorded,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowStarted,
+)
+from beamflow.model.status import WorkflowState
+
+__all__ = [
+    "DeadLetter",
+    "DeadLetterPage",
+    "DeadLetterQuery",
+    "DeadLetterState",
+    "Lease",
+    "Leases",
+    "LetterClosed",
+    "LetterOpened",
+    "Log",
+    "Page",
+    "Projection",
+    "Store",
+    "Summary",
+    "WorkflowMoved",
+    "WorkflowOpened",
+    "WorkflowQuery",
+    "project",
+]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """A workflow as the index shows it."""
+
+    id: str
+    workflow: str
+    version: int
+    state: WorkflowState
+    started_at: int
+    closed_at: int | None = None
+    error: str | None = None
+    """``"builtins.ValueError: message"`` of a failed or compensating workflow."""
+
+
+class DeadLetterState(enum.Enum):
+    """What has become of a dead letter."""
+
+    OPEN = "open"
+    RETRIED = "retried"
+    RESOLVED = "resolved"
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A failure for good: what, where, why, with what in hand."""
+
+    workflow_id: str
+    workflow: str
+    reason: DeadLetterReason
+    step: str | None
+    error: Failure
+    attempts: int
+    input: Raw
+    """The arguments of the failed step, or of the workflow, as JSON."""
+    created_at: int
+    state: DeadLetterState = DeadLetterState.OPEN
+    closed_at: int | None = None
+    note: str = ""
+    retried_as: str = ""
+
+    @property
+    def context(self) -> object:
+        """The arguments of the failed step, or of the workflow, as plain data."""
+        return msgspec.json.decode(self.input)
+
+
+class WorkflowQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which workflows, oldest start first; a page at a time."""
+
+    states: frozenset[WorkflowState] | None = None
+    workflow: str | None = None
+    id_prefix: str | None = None
+    limit: int = 100
+    after: str | None = None
+    """``cursor`` of the page before."""
+
+
+class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters, oldest first; a page at a time."""
+
+    states: frozenset[DeadLetterState] | None = frozenset({DeadLetterState.OPEN})
+    workflow: str | None = None
+    workflow_id: str | None = None
+    limit: int = 100
+    after: str | None = None
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Summaries, and where the next page begins (None: this was the last)."""
+
+    items: tuple[Summary, ...]
+    cursor: str | None
+
+
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead letters, and where the next page begins (None: this was the last)."""
+
+    items: tuple[DeadLetter, ...]
+    cursor: str | None
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """The right to write until ``expires_at``, microseconds by the store's clock."""
+
+    owner: str
+    epoch: int
+    """Grows by one with each owner; what is written under an older one is refused."""
+    expires_at: int
+
+
+class WorkflowOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """Index change: a summary appears."""
+
+    summary: Summary
+
+
+class WorkflowMoved(msgspec.Struct, frozen=True, kw_only=True):
+    """Index change: the summary of ``id`` gets another state."""
+
+    id: str
+    state: WorkflowState
+    closed_at: int | None = None
+    error: str | None = None
+
+
+class LetterOpened(msgspec.Struct, frozen=True, kw_only=True):
+    """Index change: a dead letter appears, in place of an older one of the same workflow."""
+
+    letter: DeadLetter
+
+
+class LetterClosed(msgspec.Struct, frozen=True, kw_only=True):
+    """Index change: the dead letter of the workflow is retried or resolved."""
+
+    workflow_id: str
+    state: DeadLetterState
+    closed_at: int
+    note: str = ""
+    retried_as: str = ""
+
+
+Projection = WorkflowOpened | WorkflowMoved | LetterOpened | LetterClosed
+
+
+def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
+    """Derive what an event changes in the indexes. Pure: no state but the event is looked at."""
+    match event:
+        case WorkflowStarted():
+            return (
+                WorkflowOpened(
+                    summary=Summary(
+                        id=stream,
+                        workflow=event.workflow,
+                        version=event.version,
+                        state=WorkflowState.RUNNING,
+                        started_at=time,
+                    )
+                ),
+            )
+        case CompensationStarted():
+            return (
+                WorkflowMoved(id=stream, state=WorkflowState.COMPENSATING, error=_line(event.error)),
+            )
+        case WorkflowCompleted():
+            return (WorkflowMoved(id=stream, state=WorkflowState.COMPLETED, closed_at=time),)
+        case WorkflowFailed():
+            reason = (
+                DeadLetterReason.WORKFLOW_ERROR
+                if event.step is None
+                else DeadLetterReason.STEP_FAILED
+            )
+            letter = DeadLetter(
+                workflow_id=stream,
+                workflow=event.workflow,
+                reason=reason,
+                step=event.step,
+                error=event.error,
+                attempts=event.attempts,
+                input=event.input,
+                created_at=time,
+            )
+            moved = WorkflowMoved(
+                id=stream,
+                state=WorkflowState.FAILED,
+                closed_at=time,
+                error=_line(event.error),
+            )
+            return (moved, LetterOpened(letter=letter))
+        case DeadLettered():
+            letter = DeadLetter(
+                workflow_id=event.workflow_id,
+                workflow=event.workflow,
+                reason=event.reason,
+                step=event.step,
+                error=event.error,
+                attempts=event.attempts,
+                input=event.input,
+                created_at=time,
+            )
+            moved = WorkflowMoved(
+                id=event.workflow_id, state=WorkflowState.PARKED, error=_line(event.error)
+            )
+            return (moved, LetterOpened(letter=letter))
+        case DeadLetterRetried():
+            closed = LetterClosed(
+                workflow_id=event.workflow_id,
+                state=DeadLetterState.RETRIED,
+                closed_at=time,
+                retried_as=event.retried_as,
+            )
+            if event.retried_as != event.workflow_id:
+                return (closed,)
+            return (closed, WorkflowMoved(id=event.workflow_id, state=WorkflowState.RUNNING))
+        case DeadLetterResolved():
+            return (
+                LetterClosed(
+                    workflow_id=event.workflow_id,
+                    state=DeadLetterState.RESOLVED,
+                    closed_at=time,
+                    note=event.note,
+                ),
+            )
+        case _:
+            return ()
+
+
+def _line(failure: Failure) -> str:
+    return f"{failure.type}: {failure.message}"
+
+
+class Log(Protocol):
+    """Streams of events, and the indexes over them."""
+
+    async def append(
+        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+    ) -> None:
+        """Add events after sequence number ``expected``, all or none, with their projections.
+
+        Returns when they are durable. Appends that wait at the same time share one commit.
+
+        Raises:
+            ConflictError: the stream does not end at ``expected``; nothing was written.
+            FencedError: ``epoch`` is not that of the current lease; nothing was written.
+            StoreUnavailableError: the outcome is unknown; read the stream to learn it.
+        """
+
+    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        """Return the events of a stream after a sequence number, in order; empty if none.
+
+        Raises:
+            CorruptLogError: an event is damaged or missing.
+        """
+
+    async def find(self, query: WorkflowQuery) -> Page:
+        """Return one page of summaries, in order of start."""
+
+    async def summary(self, workflow_id: str) -> Summary | None:
+        """Return the summary of one workflow, or None."""
+
+    async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
+        """Return one page of dead letters, oldest first."""
+
+
+class Leases(Protocol):
+    """The right to run the workflows of this store: one owner at a time, with an epoch."""
+
+    async def claim(self, owner: str, ttl_s: float) -> Lease:
+        """Take the lease, with an epoch above every earlier one.
+
+        Raises:
+            StoreLockedError: somebody else holds it and is alive or has not expired.
+        """
+
+    async def renew(self, lease: Lease, ttl_s: float) -> Lease:
+        """Extend the lease; raises `FencedError` when it has been taken over."""
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back at once. Does nothing when it has been taken over."""
+
+
+class Store(Log, Leases, Protocol):
+    """A log with its leases, to be opened, served and closed.
+
+    ``open`` comes first; ``serve`` runs beside everything else, under supervision; ``close`` comes
+    last. A store can be opened again after it was closed.
+    """
+
+    async def open(self) -> None:
+        """Open or create the store.
+
+        Raises:
+            StoreFormatError: it is something else, or of a newer schema; nothing was written.
+            StoreUnavailableError: it cannot be opened.
+        """
+
+    async def serve(self) -> None:
+        """Commit what `append` is handed, until cancelled.
+
+        Raises `StoreError` when the store cannot be trusted any more (a failed write or fsync);
+        every append that waits then gets that error. Close, open and read before going on.
+        """
+
+    async def close(self) -> None:
+        """Close the store. Appends that still wait get `StoreUnavailableError`."""
