@@ -1,0 +1,69 @@
+# Two commands do everything on a bare machine with Python 3.11 or newer: `make demo` and `make test`.
+# Each sets up .venv by itself, with uv where it is found and with pip where it is not.
+
+PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+WORKERS ?= auto
+ARGS ?=
+BIN := .venv/bin
+DEV := .venv/.dev
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup demo test check bench docs clean fmt fmt-check lint type imports wheel-test
+
+help: ## print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(DEV) ## create .venv with everything a developer needs
+
+demo: .venv/.demo ## run 1,000 onboardings, kill the engine again and again, prove that nothing was lost
+	$(BIN)/python docs/examples/onboarding $(ARGS)
+
+test: $(DEV) ## run all tests (ARGS="-k name" narrows, WORKERS=0 for one process)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+
+check: fmt-check lint type imports docs wheel-test test ## all that must be green before a change lands
+
+bench: $(DEV) ## measure: workflows/s, steps/s, latency, memory
+	$(BIN)/python benchmarks $(ARGS)
+
+docs: $(DEV) ## build the documentation into site/, warnings are errors
+	$(BIN)/zensical build --clean --strict
+
+clean: ## remove all that can be made again
+	rm -rf .venv build dist site .coverage .coverage.* htmlcov .hypothesis .pytest_cache .mypy_cache .ruff_cache \
+		.import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+fmt: $(DEV) ## format the code, apply the safe fixes
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix-only
+
+fmt-check: $(DEV)
+	$(BIN)/ruff format --check
+
+lint: $(DEV) ## ruff, every rule
+	$(BIN)/ruff check
+
+type: $(DEV) ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(DEV) ## the layers of both packages
+	$(BIN)/lint-imports
+
+wheel-test: $(DEV) ## build the wheel, install it elsewhere, run the tests of the public API against it
+	PYTHON=$(PYTHON) bash .ci/wheel-test
+
+# One stamp for each dependency group: .venv/.demo is enough to run the demo, .venv/.dev is all.
+.venv/.%: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "beamflow needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
+	@echo "setting up .venv ($*)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@if command -v uv >/dev/null; then \
+		uv pip install --quiet --python $(BIN)/python --editable . --group $*; \
+	else \
+		$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
+		$(BIN)/python -m pip install --quiet --editable . --group $*; \
+	fi
+	@touch $@
