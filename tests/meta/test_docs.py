@@ -1,0 +1,128 @@
+"""The documentation names what there is, links to what exists, and its examples run."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import beamflow
+import supervision
+from beamflow import errors
+from beamflow.model import events
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+REFERENCE = "\n".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
+FENCE = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+RUN = re.compile(
+    r"^<!-- run -->\n+```python\n(?P<code>.*?)^```"
+    r"(?:\n+<!-- prints -->\n+```text\n(?P<output>.*?)^```)?",
+    re.DOTALL | re.MULTILINE,
+)
+EXAMPLES = [
+    pytest.param(match, id=f"{page.relative_to(ROOT)}:{number}")
+    for page in PAGES
+    for number, match in enumerate(RUN.finditer(page.read_text()), start=1)
+]
+
+
+def relative(page: Path) -> str:
+    """Name a page in a test id."""
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=relative)
+def test_links_resolve(page: Path) -> None:
+    """Every relative link leads to a file of the repository."""
+    targets = LINK.findall(FENCE.sub("", page.read_text()))
+    gone = [
+        target
+        for target in targets
+        if "://" not in target and not (page.parent / target).resolve().exists()
+    ]
+    assert gone == []
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """A page that nobody can find might as well not be there."""
+    nav = (ROOT / "mkdocs.yml").read_text()
+    listed = re.findall(r"^ +- (\S+\.md)$", nav, re.MULTILINE)
+    written = [str(page.relative_to(DOCS)) for page in PAGES if page.is_relative_to(DOCS)]
+    assert sorted(listed) == sorted(written)
+
+
+@pytest.mark.parametrize(
+    "name",
+    sorted({*beamflow.__all__, *supervision.__all__, *errors.__all__}),
+)
+def test_public_names_are_in_the_reference(name: str) -> None:
+    """Each stands there as code, by itself or with its parameters."""
+    assert re.search(rf"`(?:await |async with |@)?{name}\b[^`]*`", REFERENCE)
+
+
+def test_events_are_in_the_reference_with_their_tags() -> None:
+    """Whoever reads a log finds each tag explained."""
+    missing = [
+        name
+        for name in events.__all__
+        if inspect.isclass(kind := getattr(events, name))
+        and (
+            f"`{name}`" not in REFERENCE
+            or (
+                issubclass(kind, msgspec.Struct)
+                and (tag := kind.__struct_config__.tag) is not None
+                and f"`{tag}`" not in REFERENCE
+            )
+        )
+    ]
+    assert missing == []
+
+
+def test_the_architecture_page_shows_the_tree_as_it_is() -> None:
+    """Every module, in its room, and none that is not there."""
+    page = (DOCS / "internals" / "architecture.md").read_text()
+    shown: set[str] = set()
+    room: list[str] = []
+    for block in re.findall(
+        r"^```text\n(?:supervision|beamflow)/.*?^```", page, re.DOTALL | re.MULTILINE
+    ):
+        for line in block.splitlines()[1:-1]:
+            depth = (len(line) - len(line.lstrip())) // 2
+            room = room[:depth]
+            name = line.split()[0]
+            if name.endswith("/"):
+                room.append(name.rstrip("/"))
+            else:
+                shown.add("/".join([*room, name]))
+    there = {
+        str(file.relative_to(ROOT).with_suffix(""))
+        for package in ("supervision", "beamflow")
+        for file in (ROOT / package).rglob("*.py")
+        if file.name != "__init__.py"
+    }
+    assert shown == there
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_run(example: re.Match[str], tmp_path: Path) -> None:
+    """An example marked as runnable runs by itself and prints what the page says."""
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", example["code"]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stderr
+    if example["output"] is not None:
+        assert run.stdout == example["output"]

@@ -1,0 +1,109 @@
+"""What type checkers make of the public API. Checked by mypy, never run.
+
+Each ``type: ignore`` is an expectation: mypy complains when there is nothing to ignore.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from random import Random
+from typing import Any, assert_type
+from uuid import UUID
+
+import beamflow
+from beamflow import Engine, Retry, WorkflowHandle, receive, step, workflow
+
+
+@dataclass(frozen=True)
+class Application:
+    """An input."""
+
+    customer: str
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A result."""
+
+    number: str
+
+
+@step
+async def check(application: Application) -> int:
+    """A step of a coroutine function."""
+    return len(application.customer)
+
+
+@step
+def price(application: Application, *, discount: float = 0.0) -> float:
+    """A step of a plain function, awaited all the same."""
+    return len(application.customer) * (1 - discount)
+
+
+@step(retry=Retry(max_attempts=5), timeout=10)
+async def reserve(customer: str, plan: str) -> str:
+    """A step with options."""
+    return customer + plan
+
+
+@reserve.compensation
+async def cancel(reservation: str, customer: str, plan: str) -> None:
+    """A compensation takes the result and the arguments."""
+
+
+@step
+async def book(number: int) -> str:
+    """A step whose compensation has options."""
+    return str(number)
+
+
+@book.compensation(retry=Retry(max_attempts=2))
+async def unbook(booking: str, number: int) -> None:
+    """It may have a policy of its own."""
+
+
+@book.compensation  # type: ignore[arg-type] # it would be called with an int, too
+async def unbook_wrongly(booking: str, number: str) -> None:
+    """The arguments must be those of the step."""
+
+
+@workflow
+async def onboard(application: Application, plan: str = "basic") -> Policy:
+    """Types flow through steps, gather and receive."""
+    score, premium = await asyncio.gather(check(application), price(application, discount=0.1))
+    assert_type(score, int)
+    assert_type(premium, float)
+    assert_type(await reserve(application.customer, plan=plan), str)
+    assert_type(await receive("approval", Application), Application)
+    assert_type(await receive("anything"), Any)
+    assert_type(beamflow.now(), datetime)
+    assert_type(beamflow.random(), Random)
+    assert_type(beamflow.uuid4(), UUID)
+    await check("somebody")  # type: ignore[arg-type] # not an Application
+    await reserve("somebody")  # type: ignore[call-arg] # the plan is missing
+    return Policy(number=str(score))
+
+
+@workflow(name="renamed", version=2)
+async def renamed(number: int) -> str:
+    """A workflow with options."""
+    return str(number)
+
+
+async def host(application: Application) -> None:
+    """What an application does."""
+    async with Engine("sqlite:///app.db", workflows=[onboard, renamed]) as engine:
+        handle = await engine.start(onboard, application, id="customer-42")
+        assert_type(handle, WorkflowHandle[Policy])
+        assert_type(await handle.result(), Policy)
+        assert_type(
+            await engine.start(onboard, application, "gold", id="customer-43"),
+            WorkflowHandle[Policy],
+        )
+        assert_type(await engine.start(renamed, 1, id="number-1"), WorkflowHandle[str])
+        assert_type(engine.handle("customer-42"), WorkflowHandle[Any])
+        assert_type(await onboard(application), Policy)
+        await engine.start(onboard, 42, id="wrong")  # type: ignore[arg-type] # not an Application
+        await engine.start(renamed, id="wrong")  # type: ignore[call-arg] # the number is missing
