@@ -1,5 +1,5 @@
 # Two commands do everything on a bare machine with Python 3.11 or newer: `make demo` and `make test`.
-# Each sets up .venv by itself, with uv where it is found and with pip where it is not.
+# Each sets up .venv by itself, with uv where it is found and works, else with pip.
 
 PYTHON ?= $(shell for p in python3.11 python3 python3.12 python3.13 python3.14; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -60,10 +60,7 @@ wheel-test: $(DEV) ## build the wheel, install it elsewhere, run the tests of th
 	@test -n "$(PYTHON)" || { echo "beamflow needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	@echo "setting up .venv ($*)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@if command -v uv >/dev/null; then \
-		uv pip install --quiet --python $(BIN)/python --editable . --group $*; \
-	else \
-		$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
-		$(BIN)/python -m pip install --quiet --editable . --group $*; \
-	fi
+	@{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python --editable . --group $*; } || \
+	{ $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
+	  $(BIN)/python -m pip install --quiet --editable . --group $*; }
 	@touch $@
