@@ -79,10 +79,10 @@ class Refusal(msgspec.Struct, frozen=True):
     reason: str
 
 
-def read_applications(path: Path, limit: int) -> Iterator[Application | Refusal]:
-    """Read rows until ``limit`` of them were accepted; each is an application or a refusal.
+def read_applications(path: Path, limit: int | None = None) -> Iterator[Application | Refusal]:
+    """Read the rows, each an application or a refusal, until ``limit`` of them were accepted.
 
-    Row numbers are those an editor shows; the header is row 1. An id that was already accepted is
+    Rows are numbered as an editor does it, the header is row 1. An id that was accepted before is
     refused.
     """
     accepted: set[str] = set()

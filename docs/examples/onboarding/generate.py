@@ -89,6 +89,7 @@ def application(random: Random, number: int) -> Row:
     received = date(2026, 3, 2) + timedelta(minutes=25 * number)
     postcode, city = random.choice(CITIES)
     income = min(round(random.lognormvariate(10.55, 0.45), -2), 400_000)
+    address = f"{ascii_name(first_name)}.{ascii_name(last_name)}{number}"
     return {
         "id": f"APP-{number:05}",
         "received": received.isoformat(),
@@ -98,7 +99,7 @@ def application(random: Random, number: int) -> Row:
         "street": f"{random.choice(STREETS).replace('_', ' ')} {random.randint(1, 140)}",
         "postcode": postcode,
         "city": city,
-        "email": f"{ascii_name(first_name)}.{ascii_name(last_name)}{number}@{random.choice(MAIL_HOSTS)}",
+        "email": f"{address}@{random.choice(MAIL_HOSTS)}",
         "iban": iban(random),
         "plan": random.choices(PLANS, weights=(50, 35, income / 2_000))[0],
         "income": str(int(income)),

@@ -1,6 +1,6 @@
 """The engine's process: starts one workflow for each application and tells how each ended.
 
-``python -m intake APPLICATIONS LIMIT STORE`` may be killed at any instant and run again: the same id
+``python -m intake APPLICATIONS STORE`` may be killed at any instant and run again: the same id
 is the same workflow, so whatever had been started goes on, and nothing is started twice.
 """
 
@@ -11,29 +11,20 @@ import sys
 from pathlib import Path
 
 import msgspec
+
 from application import Application, read_applications
-from workflow import Declined, Policy, onboard
-
 from beamflow import Engine, WorkflowFailedError
-
-__all__ = ["Told"]
+from told import Told
+from workflow import Declined, Policy, onboard
 
 OPEN_AT_ONCE = 100
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process says on standard output: an application is accepted, or has ended."""
-
-    application: str
-    ended: str = ""
-    """``Policy POL-00001``, ``Declined``, ``failed``; empty when it was accepted just now."""
-
-
-async def main(applications: Path, limit: int, store: str) -> None:
+async def main(applications: Path, store: str) -> None:
     """See every application to its end."""
     gate = asyncio.Semaphore(OPEN_AT_ONCE)
     async with Engine(store, workflows=[onboard]) as engine, asyncio.TaskGroup() as visitors:
-        for application in read_applications(applications, limit):
+        for application in read_applications(applications):
             if isinstance(application, Application):
                 await gate.acquire()
                 visitor = visitors.create_task(see_through(engine, application))
@@ -63,4 +54,4 @@ def tell(told: Told) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))

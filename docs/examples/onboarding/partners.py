@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import aiosmtplib
 import httpx
 import msgspec
+
 from services.policies import PolicyBook
 
 if TYPE_CHECKING:
@@ -78,8 +79,8 @@ async def send(purpose: str, to: Application, *, subject: str, text: str, key: s
 
 @functools.cache
 def http() -> httpx.AsyncClient:
-    """Return the client of this process; how long to wait is the steps' business."""
-    return httpx.AsyncClient(timeout=None, limits=httpx.Limits(max_connections=50))
+    """Return the client of this process; its timeout is longer than that of any step."""
+    return httpx.AsyncClient(timeout=60.0, limits=httpx.Limits(max_connections=50))
 
 
 @functools.cache

@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 
 import msgspec
-from application import Application, Plan
-from partners import MailboxClosed, PaymentDeclined, ask, open_policy_book, send
 
+from application import Application, Plan
 from beamflow import Retry, current_step, step, workflow
+from partners import MailboxClosed, PaymentDeclined, ask, open_policy_book, send
 
 __all__ = ["Declined", "Policy", "onboard"]
 
@@ -117,9 +117,7 @@ def reserve_policy(application: Application, premium: Premium) -> Reservation:
     """Reserve a policy in the policy book; a plain function, so it runs in a worker thread."""
     key = current_step().idempotency_key
     book = open_policy_book()
-    return Reservation(
-        book.reserve(key, application.id, application.plan.value, premium.cents)
-    )
+    return Reservation(book.reserve(key, application.id, application.plan.value, premium.cents))
 
 
 @reserve_policy.compensation(retry=PATIENT)

@@ -7,18 +7,20 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from services.ledger import Outcome
-from services.mischief import Fate
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from services.ledger import Outcome
+from services.mischief import Fate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from starlette.requests import Request
+
     from services.ledger import Ledger
     from services.mischief import Mischief
-    from starlette.requests import Request
 
     Body = dict[str, Any]
     Decide = Callable[[Body, Mischief], Body]

@@ -10,10 +10,12 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from aiosmtpd.smtp import SMTP
+
 from services.ledger import Outcome
 
 if TYPE_CHECKING:
     from aiosmtpd.smtp import Envelope, Session
+
     from services.ledger import Ledger
     from services.mischief import Mischief
 

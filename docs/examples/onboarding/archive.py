@@ -1,0 +1,33 @@
+"""What beamflow says at the end: its log and its dead letters, written down for the proof."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from beamflow import Engine
+from workflow import onboard
+
+if TYPE_CHECKING:
+    from beamflow.model.events import Recorded
+    from folder import Folder
+
+__all__ = ["archive"]
+
+
+async def archive(folder: Folder) -> list[Recorded]:
+    """Write log and dead letters to the folder; return the history with the most to undo."""
+    undone: list[Recorded] = []
+    async with Engine(folder.store, workflows=[onboard]) as engine:
+        letters = await engine.dead_letters.list()
+        with folder.dead_letters.open("wb") as file:
+            file.writelines(msgspec.json.encode(letter) + b"\n" for letter in letters)
+        dead = {letter.workflow_id for letter in letters}
+        with folder.history.open("wb") as file:
+            async for summary in engine.find():
+                history = await engine.handle(summary.id).history()
+                file.writelines(msgspec.json.encode(recorded) + b"\n" for recorded in history)
+                if summary.id in dead and len(history) > len(undone):
+                    undone = history
+    return undone

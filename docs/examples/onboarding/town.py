@@ -1,0 +1,53 @@
+"""The services, each in a process of its own, which no kill of the engine touches."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio.subprocess import PIPE
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio.subprocess import Process
+    from collections.abc import AsyncIterator
+
+    from folder import Folder
+
+__all__ = ["HERE", "open_town"]
+
+HERE = Path(__file__).parent
+ADDRESSES = {
+    "identity": "IDENTITY_URL",
+    "credit": "CREDIT_URL",
+    "billing": "BILLING_URL",
+    "mail": "MAIL_ADDRESS",
+}
+
+
+@asynccontextmanager
+async def open_town(folder: Folder, seed: int) -> AsyncIterator[dict[str, str]]:
+    """Run the services; gives the environment variables that say where they are."""
+    processes = await asyncio.gather(*(start(folder, name, seed) for name in ADDRESSES))
+    try:
+        addresses = {"POLICY_BOOK": str(folder.policies)}
+        for variable, process in zip(ADDRESSES.values(), processes, strict=True):
+            assert process.stdout is not None
+            addresses[variable] = (await process.stdout.readline()).decode().strip()
+        yield addresses
+    finally:
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()  # a service lives as long as its standard input is open
+            await process.wait()
+
+
+async def start(folder: Folder, name: str, seed: int) -> Process:
+    """Start one service; the first line it prints is its address."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services", name, folder.ledger(name), str(seed)),
+        cwd=HERE,
+        stdin=PIPE,
+        stdout=PIPE,
+    )
