@@ -1,0 +1,183 @@
+"""OTP for asyncio: actors, supervisors, registry. Knows nothing of workflows."""
+
+from __future__ import annotations
+
+from supervision.actor import (
+    Actor,
+    ReplyTo,
+)
+from supervision.child import (
+    BRUTAL_KILL,
+    INFINITY,
+    BrutalKill,
+    ChildCounts,
+    ChildSpec,
+    ChildState,
+    ChildType,
+    Restart,
+)
+from supervision.clock import (
+    Clock,
+    SystemClock,
+    Timer,
+)
+from supervision.dynamic import (
+    DynamicSupervisor,
+    DynamicSupervisorRef,
+)
+from supervision.errors import (
+    ActorNotFoundError,
+    ActorStoppedError,
+    AlreadyPresentError,
+    AlreadyStartedError,
+    CallingSelfError,
+    CallTimeoutError,
+    ChildError,
+    ChildNotFoundError,
+    ChildRestartingError,
+    ChildRunningError,
+    ChildStartError,
+    MailboxFullError,
+    MaxChildrenError,
+    NameTakenError,
+    RestartLimitError,
+    SpecError,
+    StashFullError,
+    SupervisionError,
+)
+from supervision.events import (
+    DeadLetter,
+    Event,
+    Exited,
+    GaveUp,
+    Observer,
+    Restarted,
+    ShutdownError,
+    Started,
+    StartFailed,
+    StillStopping,
+    TaskFailed,
+    Zombie,
+)
+from supervision.mailbox import (
+    Overflow,
+)
+from supervision.messages import (
+    IGNORE,
+    Continue,
+    Failure,
+    Ignore,
+)
+from supervision.parent import (
+    ChildInfo,
+    ParentRef,
+)
+from supervision.reasons import (
+    ABANDONED,
+    CANCELLED,
+    KILLED,
+    NOPROC,
+    NORMAL,
+    SHUTDOWN,
+    TIMEOUT,
+    ExitReason,
+    Shutdown,
+    Stop,
+    is_normal,
+)
+from supervision.ref import (
+    ActorRef,
+    Down,
+    Exit,
+    Monitor,
+)
+from supervision.restarts import (
+    Backoff,
+)
+from supervision.supervisor import (
+    AutoShutdown,
+    Strategy,
+    Supervisor,
+    SupervisorRef,
+)
+from supervision.system import (
+    System,
+    run,
+)
+
+__all__ = [
+    "ABANDONED",
+    "BRUTAL_KILL",
+    "CANCELLED",
+    "IGNORE",
+    "INFINITY",
+    "KILLED",
+    "NOPROC",
+    "NORMAL",
+    "SHUTDOWN",
+    "TIMEOUT",
+    "Actor",
+    "ActorNotFoundError",
+    "ActorRef",
+    "ActorStoppedError",
+    "AlreadyPresentError",
+    "AlreadyStartedError",
+    "AutoShutdown",
+    "Backoff",
+    "BrutalKill",
+    "CallTimeoutError",
+    "CallingSelfError",
+    "ChildCounts",
+    "ChildError",
+    "ChildInfo",
+    "ChildNotFoundError",
+    "ChildRestartingError",
+    "ChildRunningError",
+    "ChildSpec",
+    "ChildStartError",
+    "ChildState",
+    "ChildType",
+    "Clock",
+    "Continue",
+    "DeadLetter",
+    "Down",
+    "DynamicSupervisor",
+    "DynamicSupervisorRef",
+    "Event",
+    "Exit",
+    "ExitReason",
+    "Exited",
+    "Failure",
+    "GaveUp",
+    "Ignore",
+    "MailboxFullError",
+    "MaxChildrenError",
+    "Monitor",
+    "NameTakenError",
+    "Observer",
+    "Overflow",
+    "ParentRef",
+    "ReplyTo",
+    "Restart",
+    "RestartLimitError",
+    "Restarted",
+    "Shutdown",
+    "ShutdownError",
+    "SpecError",
+    "StartFailed",
+    "Started",
+    "StashFullError",
+    "StillStopping",
+    "Stop",
+    "Strategy",
+    "SupervisionError",
+    "Supervisor",
+    "SupervisorRef",
+    "System",
+    "SystemClock",
+    "TaskFailed",
+    "Timer",
+    "Zombie",
+    "is_normal",
+    "run",
+]

@@ -1,0 +1,412 @@
+"""Actors: the callbacks a user writes, and the one loop that calls them."""
+
+from __future__ import annotations
+
+from asyncio import CancelledError, iscoroutine
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+
+from supervision.clock import pass_turn
+from supervision.errors import StashFullError
+from supervision.mailbox import Mailbox, Overflow
+from supervision.messages import (
+    IGNORE,
+    Call,
+    Continue,
+    Ignore,
+    Info,
+    StopRequest,
+    TaskCrashed,
+)
+from supervision.reasons import KILLED, NORMAL, ExitReason, Stop
+from supervision.ref import ActorRef, Cell, Down, Monitor
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Coroutine, Hashable
+    from contextvars import Context
+
+    from supervision.runtime import Runtime
+
+__all__ = ["Actor", "ReplyTo", "launch"]
+
+MESSAGES_PER_TURN_MAX: Final = 64
+TURN_S_MAX: Final = 0.005
+
+_T = TypeVar("_T")
+
+
+class ReplyTo:
+    """A call whose answer is given later, by whoever holds this."""
+
+    __slots__ = ("_call", "_cell")
+
+    def __init__(self, cell: Cell, call: Call) -> None:
+        """Hold a call.
+
+        Args:
+            cell: The actor that owes the answer.
+            call: What it was asked.
+        """
+        self._cell = cell
+        self._call = call
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the caller still waits."""
+        return not self._call.future.done()
+
+    def reply(self, value: object) -> None:
+        """Give the answer, or a `Failure`; dropped when the caller waits no more."""
+        if self._cell.unanswered is not None:
+            self._cell.unanswered.discard(self._call)
+        self._call.answer(value)
+
+
+class Actor:
+    """One sequential mailbox loop with callbacks, in a task of its own (OTP gen_server(3)).
+
+    Subclass it; the instance is the state, one instance for each life. The constructor belongs to the user
+    and is called by the start function of the child's spec; whatever needs to wait belongs into `init`.
+
+    Example::
+
+        class Counter(Actor):
+            def __init__(self) -> None:
+                self.count = 0
+
+            async def handle_cast(self, message: object) -> None:
+                self.count += 1
+
+            async def handle_call(self, request: object) -> object:
+                return self.count
+
+    An exception in a callback is the end of this life; its supervisor decides what comes next.
+
+    Attributes:
+        mailbox_limit: How many messages may wait; None for as many as come.
+        overflow: What a full mailbox does with one more.
+        trap_exit: Whether ends of linked actors come as `Exit` messages and do not end this one.
+        stash_limit: How many messages `stash` may hold.
+        ref_type: What refs to this actor are.
+        orderly: Whether `terminate` runs even when it is killed, because it has children to stop.
+    """
+
+    mailbox_limit: ClassVar[int | None] = None
+    overflow: ClassVar[Overflow] = Overflow.REJECT
+    trap_exit: ClassVar[bool] = False
+    stash_limit: ClassVar[int] = 1000
+    ref_type: ClassVar[type[ActorRef]] = ActorRef
+    orderly: ClassVar[bool] = False
+
+    _cell: Cell
+
+    @property
+    def ref(self) -> ActorRef:
+        """This life's own ref; there from before `init`."""
+        return self._cell.ref
+
+    # Callbacks
+
+    async def init(self) -> Continue | Ignore | None:
+        """Prepare this life, in its own task. The start of the child, and of those after it, waits for it.
+
+        Returns:
+            None; or `Continue` to have `handle_continue` called before any message; or `IGNORE` to end at once
+            without an error.
+        """
+        return None
+
+    async def handle_continue(self, term: object) -> Continue | None:
+        """Go on after `init`, before any message.
+
+        Args:
+            term: What `Continue` carries.
+
+        Returns:
+            None, or another `Continue`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} returned Continue({term!r}) and has no handle_continue"
+        )
+
+    async def handle_call(self, request: object) -> object:
+        """Answer a request.
+
+        Args:
+            request: What `ActorRef.call` was given.
+
+        Returns:
+            The answer; or `Failure`, which raises its error at the caller. After `defer` it is ignored.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} was asked {request!r} and has no handle_call"
+        )
+
+    async def handle_cast(self, message: object) -> None:
+        """Take a message that nobody waits for.
+
+        Args:
+            message: What `ActorRef.cast` was given.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} was cast {message!r} and has no handle_cast"
+        )
+
+    async def handle_info(self, message: object) -> None:
+        """Take everything else: `Down`, `Exit`, what came by `ActorRef.send`. By default it is a dead letter.
+
+        Args:
+            message: The message.
+        """
+        self._cell.dead_letter(message, "unhandled")
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Clean up. Called at the end of every life whose `init` came through, except when it is killed.
+
+        Spawned tasks have ended before. While the budget lasts nobody cancels it; never rely on it for
+        correctness, a process can die.
+
+        Args:
+            reason: Why the life ends.
+        """
+
+    # For use inside callbacks
+
+    def spawn(
+        self, body: Coroutine[object, object, _T], *, name: str | None = None
+    ) -> asyncio.Task[_T]:
+        """Run a coroutine beside the loop, in a task that belongs to this life.
+
+        When the life ends, the task is cancelled and waited for, before `terminate`. When it fails, the life
+        ends with its exception after the current message.
+
+        Args:
+            body: The coroutine.
+            name: The task's name.
+
+        Raises:
+            ActorStoppedError: The life is ending.
+        """
+        return self._cell.spawn(body, name)
+
+    def take_queued(self, limit: int | None = None) -> list[object]:
+        """Take the casts that already wait, in order, up to the first call or info; to work in batches.
+
+        Args:
+            limit: How many at most.
+        """
+        return self._cell.mailbox.take_casts(limit)
+
+    def defer(self) -> ReplyTo:
+        """Answer the current call later; whatever `handle_call` returns now is ignored.
+
+        When the actor ends before, the caller gets `ActorStoppedError`.
+
+        Raises:
+            RuntimeError: There is no current call.
+        """
+        call = self._cell.current
+        if type(call) is not Call:
+            raise RuntimeError(
+                "defer() works inside handle_call only. Call it there and keep what it gives."
+            )
+        call.deferred = True
+        self._cell.owe(call)
+        return ReplyTo(self._cell, call)
+
+    def monitor(self, ref: ActorRef) -> Monitor:
+        """Watch another actor: its end comes to `handle_info` as a `Down`."""
+        return ref.monitor(self.ref)
+
+    def link(self, ref: ActorRef) -> None:
+        """Share the fate of another actor: the abnormal end of one ends the other, see `trap_exit`."""
+        ref.link(self.ref)
+
+    def unlink(self, ref: ActorRef) -> None:
+        """Undo `link`."""
+        ref.unlink(self.ref)
+
+    def stash(self) -> None:
+        """Keep the current message for later; a stashed call's caller goes on waiting.
+
+        Raises:
+            StashFullError: There are `stash_limit` messages already.
+            RuntimeError: There is no current message.
+        """
+        cell = self._cell
+        if cell.current is None:
+            raise RuntimeError(
+                "stash() works inside handle_call, handle_cast and handle_info only."
+            )
+        if cell.stash is None:
+            cell.stash = []
+        if len(cell.stash) >= self.stash_limit:
+            raise StashFullError(cell.path, self.stash_limit)
+        cell.stash.append(cell.current)
+        if type(cell.current) is Call:
+            cell.current.deferred = True
+
+    def unstash_all(self) -> None:
+        """Put what was stashed back in front of all other messages, in the order in which it came."""
+        cell = self._cell
+        stashed, cell.stash = cell.stash, None
+        for item in reversed(stashed or ()):
+            if type(item) is Call:
+                item.deferred = False
+            cell.mailbox.user.appendleft(item)
+
+
+def launch(
+    body: object, runtime: Runtime, *, parent: Cell | None, child_id: Hashable, context: Context
+) -> tuple[Cell, asyncio.Future[object]]:
+    """Give an actor, or the coroutine of a function child, a life and a task.
+
+    Args:
+        body: The `Actor` or the coroutine.
+        runtime: What the tree shares.
+        parent: The supervisor's cell; None for a root.
+        child_id: The id in the child's spec.
+        context: What the task runs in.
+
+    Returns:
+        Its cell, and a future: None once it has started, `IGNORE`, or the cell if it ended before.
+    """
+    if isinstance(body, Actor):
+        mailbox = Mailbox(body.mailbox_limit, body.overflow)
+        cell = Cell(runtime, parent, child_id, body, mailbox, body.ref_type)
+        cell.trap_exit = body.trap_exit
+        cell.orderly = body.orderly
+        body._cell = cell  # noqa: SLF001 - an actor gets its cell here and nowhere else
+        return cell, cell.launch(_live(body, cell), context)
+    if not iscoroutine(body):
+        raise TypeError(f"a start function must give an Actor or a coroutine, not {body!r}")
+    cell = Cell(runtime, parent, child_id, body, Mailbox())
+    cell.mailbox.close()
+    return cell, cell.launch(_run(body, cell), context)
+
+
+async def _run(body: Coroutine[object, object, object], cell: Cell) -> ExitReason:
+    """Live as a function child; gives the exit reason and raises nothing."""
+    cell.report_started(None)
+    try:
+        await body
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
+        reason, cell.cause = cell.explain(error)
+        return reason
+    return cell.explain(None)[0]
+
+
+async def _live(actor: Actor, cell: Cell) -> ExitReason:
+    """Live as an actor; gives the exit reason and raises nothing."""
+    reason: ExitReason = NORMAL
+    try:
+        first = await actor.init()
+        if first is IGNORE:
+            await cell.end_tasks()
+            cell.report_started(IGNORE)
+            return NORMAL
+        cell.report_started(None)
+        while first is not None:
+            first = await actor.handle_continue(_term(first))
+        await _receive(actor, cell)
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
+        reason, cell.cause = cell.explain(error)
+    return await _farewell(actor, cell, reason)
+
+
+def _term(first: object) -> object:
+    if isinstance(first, Continue):
+        return first.term
+    raise TypeError(
+        f"bad_return: init and handle_continue give None, Continue or IGNORE, not {first!r}"
+    )
+
+
+async def _farewell(actor: Actor, cell: Cell, reason: ExitReason) -> ExitReason:
+    _forget_cancels(cell)
+    await cell.end_tasks()
+    if not cell.started or (cell.killed and not cell.orderly):
+        return _unless_killed(cell, reason)
+    try:
+        await actor.terminate(reason)
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
+        later, cause = cell.explain(error)
+        if not (isinstance(error, CancelledError) and later is not KILLED):
+            cell.cause = cause
+            return later
+    return _unless_killed(cell, reason)
+
+
+def _unless_killed(cell: Cell, reason: ExitReason) -> ExitReason:
+    return KILLED if cell.killed else reason
+
+
+def _forget_cancels(cell: Cell) -> None:
+    """Balance the cancel that ended the loop, so that timeouts and task groups work in `terminate`."""
+    task = cell.task
+    while task is not None and task.cancelling():
+        task.uncancel()
+
+
+async def _receive(actor: Actor, cell: Cell) -> None:
+    """Take one message after the other, system lane first, until something raises."""
+    mailbox = cell.mailbox
+    user = mailbox.user
+    loop = cell.runtime.loop
+    monotonic = cell.runtime.clock.monotonic
+    bounded = mailbox.bounded
+    handled = 0
+    started = 0.0
+    while True:
+        if cell.requested or cell.killed:
+            raise CancelledError  # a callback has swallowed it
+        if mailbox.system:
+            await _handle_system(actor, mailbox.system.popleft())
+            continue
+        if not user or mailbox.paused:
+            handled = 0
+            await mailbox.waiting(loop)
+            continue
+        if handled == 0:
+            started = monotonic()
+        item = user.popleft()
+        if bounded:
+            mailbox.freed()
+        cell.current = item
+        if type(item) is Call:
+            await _answer(actor, cell, item)
+        elif type(item) is Info:
+            await actor.handle_info(item.message)
+        else:
+            await actor.handle_cast(item)
+        cell.current = None
+        handled += 1
+        if handled >= MESSAGES_PER_TURN_MAX or monotonic() - started >= TURN_S_MAX:
+            handled = 0
+            await pass_turn()
+
+
+async def _answer(actor: Actor, cell: Cell, call: Call) -> None:
+    try:
+        reply = await actor.handle_call(call.request)
+    except BaseException:
+        cell.owe(call)  # the end of the actor answers it
+        raise
+    if not call.deferred:
+        call.answer(reply)
+
+
+async def _handle_system(actor: Actor, message: object) -> None:
+    if type(message) is StopRequest:
+        raise Stop(message.reason)
+    if type(message) is TaskCrashed:
+        raise message.error
+    if type(message) is Down and not message.monitor.settle():
+        return
+    await actor.handle_info(message)

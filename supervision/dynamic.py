@@ -1,0 +1,235 @@
+"""The dynamic supervisor: any number of independent children, started one by one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from supervision.child import BRUTAL_KILL, ChildSpec, ChildState, Restart
+from supervision.errors import (
+    ChildError,
+    ChildNotFoundError,
+    ChildStartError,
+    MaxChildrenError,
+    SpecError,
+)
+from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
+from supervision.reasons import NORMAL, ExitReason, is_normal
+from supervision.ref import ActorRef
+from supervision.restarts import RestartIntensity, is_count
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from supervision.messages import ChildExited
+
+__all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateChild:
+    """Request: `DynamicSupervisorRef.terminate_child`."""
+
+    ref: ActorRef
+
+
+@dataclass(frozen=True, slots=True)
+class WhichChild:
+    """Request: `DynamicSupervisorRef.which_child`."""
+
+    ref: ActorRef
+
+
+@dataclass(frozen=True, slots=True)
+class GetChildSpec:
+    """Request: `DynamicSupervisorRef.get_childspec`."""
+
+    ref: ActorRef
+
+
+class DynamicSupervisorRef(ParentRef):
+    """How a `DynamicSupervisor` is managed; children are named by their refs.
+
+    The ref of a life that has ended names its child for as long as that is being restarted.
+    """
+
+    __slots__ = ()
+
+    async def start_child(self, spec: ChildSpec) -> ActorRef | None:
+        """Start a child; its id need not be unique.
+
+        Returns:
+            Its ref; None when it says IGNORE, then nothing is kept.
+
+        Raises:
+            MaxChildrenError: There are `max_children` already.
+            ChildStartError: It did not come up; nothing is kept.
+            SpecError: It is significant.
+        """
+        return cast("ActorRef | None", await self.call(spec, timeout=None))
+
+    async def terminate_child(self, ref: ActorRef) -> None:
+        """Stop a child, or the attempts to restart it.
+
+        Raises:
+            ChildNotFoundError: It is no child of this supervisor, or no longer.
+        """
+        await self.call(TerminateChild(ref), timeout=None)
+
+    async def which_child(self, ref: ActorRef) -> ChildInfo:
+        """Tell of one child.
+
+        Raises:
+            ChildNotFoundError: It is no child of this supervisor, or no longer.
+        """
+        return cast("ChildInfo", await self.call(WhichChild(ref), timeout=None))
+
+    async def get_childspec(self, ref: ActorRef) -> ChildSpec:
+        """Give the spec of one child; that of a temporary one has lost its start function.
+
+        Raises:
+            ChildNotFoundError: It is no child of this supervisor, or no longer.
+        """
+        return cast("ChildSpec", await self.call(GetChildSpec(ref), timeout=None))
+
+
+class DynamicSupervisor(Parent):
+    """Starts children on request, one_for_one, and stops them all at the same time (Elixir DynamicSupervisor).
+
+    The cost of a child does not depend on how many there are.
+    """
+
+    ref_type: ClassVar[type[ActorRef]] = DynamicSupervisorRef
+
+    def __init__(
+        self,
+        *,
+        max_children: int | None = None,
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        extra_arguments: tuple[object, ...] = (),
+        name: str | None = None,
+    ) -> None:
+        """Check everything; nothing is started yet.
+
+        Args:
+            max_children: How many children there may be; those being restarted count. None for no limit.
+            max_restarts: Restarts permitted within `max_seconds`; one more and the supervisor gives up.
+            max_seconds: Length of that sliding window.
+            extra_arguments: Given to every start function, at every start.
+            name: The name of a root in paths.
+
+        Raises:
+            SpecError: With OTP's name for the first thing that is wrong.
+        """
+        if max_children is not None and not is_count(max_children):
+            raise SpecError("invalid_max_children", max_children, "Give an int from 0, or None.")
+        if not isinstance(extra_arguments, tuple):
+            raise SpecError("invalid_extra_arguments", extra_arguments, "Give a tuple.")
+        self._intensity = RestartIntensity(max_restarts, max_seconds)
+        self.max_children = max_children
+        self.name = name
+        self._extra_arguments = extra_arguments
+        self._children: dict[int, Child] = {}
+
+    @property
+    def ref(self) -> DynamicSupervisorRef:
+        """This life's own ref; there from before `init`."""
+        return DynamicSupervisorRef(self._cell)
+
+    async def init(self) -> None:
+        """Start without children."""
+        self.adopt_context()
+
+    # Parent
+
+    def children(self) -> Iterable[Child]:
+        """Give all children in the order of their start."""
+        return self._children.values()
+
+    def find(self, event: ChildExited) -> Child | None:
+        """Give the child whose present life the event is about."""
+        child = self._children.get(event.incarnation)
+        return child if child is not None and child.state is ChildState.RUNNING else None
+
+    def forget(self, child: Child) -> None:
+        """Remove a child for good."""
+        if child.cell is not None:
+            self._children.pop(child.cell.incarnation, None)
+
+    def born(self, child: Child) -> None:
+        """List the child before its init begins, so that it is stopped whatever happens."""
+        if child.cell is not None:
+            self._children[child.cell.incarnation] = child
+
+    def unborn(self, child: Child) -> None:
+        """Keep nothing of a child that failed to start."""
+        self.forget(child)
+
+    async def retry(self, child: Child) -> None:
+        """Do one attempt to restart a child; until one succeeds, its last life's ref names it."""
+        before = child.cell
+        if not await self.again(child) or before is None or child.cell is None:
+            return
+        self._children.pop(before.incarnation, None)
+        if child.state is ChildState.RUNNING:
+            self._children[child.cell.incarnation] = child
+
+    async def not_restarted(self, child: Child) -> None:
+        """Forget the child, whatever its spec says."""
+        self.forget(child)
+
+    def unexpected(self, spec: ChildSpec, reason: ExitReason) -> bool:
+        """Tell whether a child that was asked to stop should have ended with another reason."""
+        if spec.budget is BRUTAL_KILL or not is_normal(reason):
+            return super().unexpected(spec, reason)
+        return spec.restart is Restart.PERMANENT and isinstance(reason, str) and reason == NORMAL
+
+    async def manage(self, request: object) -> object:
+        """Answer a management call."""
+        match request:
+            case ChildSpec():
+                return await self._start_child(request)
+            case TerminateChild(ref):
+                child = self._known(ref)
+                await self.bring_down([child], shielded=False)
+                self.forget(child)
+                return None
+            case WhichChild(ref):
+                return self._known(ref).info
+            case GetChildSpec(ref):
+                return self._known(ref).spec
+            case WhichChildren():
+                return [child.info for child in reversed(self._children.values())]
+            case CountChildren():
+                return self.counted()
+            case _:
+                return self.no_such_request(request)
+
+    async def _start_child(self, spec: ChildSpec) -> ActorRef | None:
+        if self.max_children is not None and len(self._children) >= self.max_children:
+            raise MaxChildrenError(spec.id)
+        if spec.significant:
+            raise SpecError(
+                "bad_combination",
+                [("auto_shutdown", "never"), ("significant", True)],
+                "Children of a dynamic supervisor have no significance.",
+            )
+        child = Child(spec)
+        try:
+            await self.bring_up(child)
+        except (ChildStartError, ChildError) as error:
+            self.tell_failure(child, error, retrying=False)
+            raise
+        if child.state is not ChildState.RUNNING or child.cell is None:
+            self.forget(child)
+            return None
+        if spec.restart is Restart.TEMPORARY:
+            child.forget_start()
+        return child.cell.ref
+
+    def _known(self, ref: ActorRef) -> Child:
+        child = self._children.get(ref.incarnation)
+        if child is None or child.cell is None or child.cell.ref != ref:
+            raise ChildNotFoundError(ref)
+        return child

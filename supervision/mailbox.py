@@ -1,0 +1,172 @@
+"""The mailbox of one actor: a system lane ahead of a user lane, one waiter."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from supervision.messages import Call, Info
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
+__all__ = ["Mailbox", "Overflow", "Put"]
+
+
+class Overflow(StrEnum):
+    """What a full mailbox does with one more message."""
+
+    REJECT = "reject"
+    """The sender gets `MailboxFullError`, or waits with `ActorRef.push`."""
+    DROP_OLDEST = "drop_oldest"
+    """The longest waiting message becomes a dead letter."""
+    DROP_NEWEST = "drop_newest"
+    """The new message becomes a dead letter."""
+
+
+class Put(StrEnum):
+    """What became of a message that was not simply accepted."""
+
+    CLOSED = "closed"
+    """The actor has ended, or is ending."""
+    FULL = "full"
+    """Refused."""
+    DROPPED = "dropped"
+    """The new message is lost."""
+    EVICTED = "evicted"
+    """Accepted; the oldest message has to be taken out by whoever put this one."""
+
+
+class Mailbox:
+    """Two lanes: the system lane is unbounded and always first, the user lane may have a limit.
+
+    In the user lane a cast stands as the bare message, calls and infos as `Call` and `Info`.
+
+    Attributes:
+        user: The user lane; the actor's loop takes from its left.
+        system: The system lane, made when it is first needed.
+        paused: While true, `wait` does not return for the user lane.
+    """
+
+    __slots__ = ("_capacity", "_limit", "_overflow", "_room", "_waiter", "paused", "system", "user")
+
+    def __init__(self, limit: int | None = None, overflow: Overflow = Overflow.REJECT) -> None:
+        """Make an empty, open mailbox.
+
+        Args:
+            limit: How many messages the user lane holds; None for as many as come.
+            overflow: What happens to one more.
+        """
+        self.user: deque[object] = deque()
+        self.system: deque[object] | None = None
+        self.paused = False
+        self._limit = limit
+        self._capacity: float = math.inf if limit is None else limit
+        self._overflow = overflow
+        self._waiter: Future[None] | None = None
+        self._room: deque[Future[None]] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more messages."""
+        return self._capacity < 0
+
+    @property
+    def limit(self) -> int | None:
+        """How many messages the user lane holds, if that is limited."""
+        return self._limit
+
+    def put(self, item: object) -> Put | None:
+        """Append to the user lane and wake the actor. Never suspends; gives None when all went well."""
+        if len(self.user) >= self._capacity:
+            return self._refuse(item)
+        self.user.append(item)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+        return None
+
+    def put_system(self, item: object) -> None:
+        """Append to the system lane and wake the actor; nothing happens once the actor has ended."""
+        if self.system is None:
+            self.system = deque()
+        self.system.append(item)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the actor look at its lanes."""
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def waiting(self, loop: AbstractEventLoop) -> Future[None]:
+        """Give the future that is done at the next message; for the actor's loop only."""
+        self._waiter = waiter = loop.create_future()
+        return waiter
+
+    def freed(self) -> None:
+        """Tell the senders that wait for room that there is some; called by whoever took a message."""
+        room = self._room
+        while room and len(self.user) < self._capacity:
+            waiter = room.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                break
+
+    def room(self, loop: AbstractEventLoop) -> Future[None]:
+        """Give a future that is done when there is room, or when the mailbox closes."""
+        if self._room is None:
+            self._room = deque()
+        waiter = loop.create_future()
+        self._room.append(waiter)
+        return waiter
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the user lane has a limit."""
+        return self._limit is not None
+
+    def take_casts(self, limit: int | None) -> list[object]:
+        """Take the casts at the head of the user lane, at most `limit`; stop before a call or an info."""
+        taken: list[object] = []
+        user = self.user
+        while user and (limit is None or len(taken) < limit):
+            kind = type(user[0])
+            if kind is Call or kind is Info:
+                break
+            taken.append(user.popleft())
+        if taken and self._room:
+            self.freed()
+        return taken
+
+    def close(self) -> None:
+        """Take no more messages; those that wait stay until `drain`."""
+        self._capacity = -1
+        room, self._room = self._room, None
+        for waiter in room or ():
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def drain(self) -> list[object]:
+        """Close, and take out all that is left of the user lane."""
+        self.close()
+        left = list(self.user)
+        self.user.clear()
+        self.system = None
+        return left
+
+    def _refuse(self, item: object) -> Put:
+        if self._capacity < 0:
+            return Put.CLOSED
+        if self._overflow is Overflow.REJECT:
+            return Put.FULL
+        if self._overflow is Overflow.DROP_NEWEST:
+            return Put.DROPPED
+        self.user.append(item)
+        return Put.EVICTED

@@ -1,0 +1,401 @@
+"""What all supervisors share: bringing children up and down, restarts, answers about them."""
+
+from __future__ import annotations
+
+import contextvars
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+
+from supervision.actor import Actor, launch
+from supervision.child import (
+    BRUTAL_KILL,
+    ChildCounts,
+    ChildSpec,
+    ChildState,
+    ChildType,
+    Restart,
+)
+from supervision.clock import pass_turn
+from supervision.errors import (
+    AlreadyStartedError,
+    ChildError,
+    ChildStartError,
+    NameTakenError,
+    RestartLimitError,
+    SpecError,
+)
+from supervision.events import GaveUp, Restarted, ShutdownError, Started, StartFailed
+from supervision.ladder import Ladder
+from supervision.messages import IGNORE, ChildExited, Failure, Info
+from supervision.reasons import KILLED, SHUTDOWN, TIMEOUT, ExitReason, Stop, is_normal, reason_of
+from supervision.ref import ActorRef, Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Sequence
+
+    from supervision.restarts import RestartIntensity
+
+__all__ = ["Child", "ChildInfo", "Parent", "ParentRef"]
+
+
+class ChildInfo(NamedTuple):
+    """One line of `which_children`.
+
+    Attributes:
+        id: The id in the child's spec.
+        ref: Its present life; None when it does not run.
+        state: Whether it runs, is being restarted, or neither.
+        type: Worker or supervisor.
+    """
+
+    id: Hashable
+    ref: ActorRef | None
+    state: ChildState
+    type: ChildType
+
+
+@dataclass(frozen=True, slots=True)
+class CountChildren:
+    """Request: `ParentRef.count_children`."""
+
+
+@dataclass(frozen=True, slots=True)
+class WhichChildren:
+    """Request: `ParentRef.which_children`."""
+
+
+class ParentRef(ActorRef):
+    """What every supervisor answers. All of it suspends until the supervisor has time."""
+
+    __slots__ = ()
+
+    async def which_children(self) -> list[ChildInfo]:
+        """List the children, the newest start first."""
+        return cast("list[ChildInfo]", await self.call(WhichChildren(), timeout=None))
+
+    async def count_children(self) -> ChildCounts:
+        """Count specs, running children, supervisors and workers."""
+        return cast("ChildCounts", await self.call(CountChildren(), timeout=None))
+
+
+class Child:
+    """What a supervisor keeps about one child through all its lives. Internal to this package."""
+
+    __slots__ = ("attempt", "cell", "failure", "failures", "restarts", "spec", "state")
+
+    def __init__(self, spec: ChildSpec) -> None:
+        """Keep a child that has not been started."""
+        self.spec = spec
+        self.state = ChildState.UNDEFINED
+        self.cell: Cell | None = None
+        self.restarts = 0
+        self.failures = 0
+        self.failure: ExitReason = None
+        self.attempt = 0
+
+    @property
+    def info(self) -> ChildInfo:
+        """What `which_children` tells of it."""
+        running = self.state is ChildState.RUNNING and self.cell is not None
+        ref = self.cell.ref if running and self.cell is not None else None
+        return ChildInfo(self.spec.id, ref, self.state, self.spec.type)
+
+    def forget_start(self) -> None:
+        """Let go of the start function, and so of what it holds, because it is never needed again."""
+        self.spec = self.spec.without_start()
+
+
+class Retry:
+    """A supervisor's message to itself: try again to restart a child."""
+
+    __slots__ = ("attempt", "child", "counted")
+
+    def __init__(self, child: Child, attempt: int, *, counted: bool) -> None:
+        """Say which child, and whether the attempt is in the restart window already."""
+        self.child = child
+        self.attempt = attempt
+        self.counted = counted
+
+
+class Parent(Actor):
+    """An actor with children. One sequential loop: exits, retries and management calls, one at a time."""
+
+    ref_type: ClassVar[type[ActorRef]] = ParentRef
+    trap_exit: ClassVar[bool] = True
+    orderly: ClassVar[bool] = True
+
+    _context: contextvars.Context
+    _intensity: RestartIntensity
+    _extra_arguments: tuple[object, ...] = ()
+
+    # What the kinds of supervisors differ in
+
+    @abstractmethod
+    def children(self) -> Iterable[Child]:
+        """Give all children in the order of their start."""
+
+    @abstractmethod
+    def find(self, event: ChildExited) -> Child | None:
+        """Give the child whose present life the event is about."""
+
+    @abstractmethod
+    def forget(self, child: Child) -> None:
+        """Remove a child for good."""
+
+    @abstractmethod
+    async def manage(self, request: object) -> object:
+        """Answer a management call."""
+
+    @abstractmethod
+    async def retry(self, child: Child) -> None:
+        """Do one attempt to restart a child, with all that belongs to it."""
+
+    @abstractmethod
+    async def not_restarted(self, child: Child) -> None:
+        """Settle a child that ended by itself and stays down."""
+
+    def born(self, child: Child) -> None:
+        """Take note of the first life of a child, whose init has not begun."""
+
+    def unborn(self, child: Child) -> None:
+        """Take note that the first life of a child failed to start."""
+
+    def unexpected(self, spec: ChildSpec, reason: ExitReason) -> bool:
+        """Tell whether a child that was asked to stop should have ended with another reason."""
+        if spec.budget is BRUTAL_KILL or self._cell.killed:
+            return reason != KILLED
+        if spec.restart is not Restart.PERMANENT:
+            return not is_normal(reason)
+        return not (isinstance(reason, str) and reason == SHUTDOWN)
+
+    # Callbacks
+
+    async def handle_call(self, request: object) -> object:
+        """Answer a management call; a refusal goes to the caller and does not end the supervisor."""
+        try:
+            return await self.manage(request)
+        except (ChildError, ChildStartError, SpecError) as error:
+            return Failure(error)
+
+    def no_such_request(self, request: object) -> Failure:
+        """Refuse a call that is not for supervisors."""
+        error = TypeError(
+            f"a supervisor does not understand {request!r}. Use the methods of its ref."
+        )
+        return Failure(error)
+
+    async def handle_info(self, message: object) -> None:
+        """Take exits and retries; links to strangers mean nothing to a supervisor."""
+        if type(message) is ChildExited:
+            child = self.find(message)
+            if child is not None:
+                await self._child_exited(child, message.reason)
+        elif type(message) is Retry:
+            await self._retry_due(message)
+
+    async def handle_cast(self, message: object) -> None:
+        """Supervisors take no casts: a dead letter."""
+        self._cell.dead_letter(message, "unhandled")
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Stop all children."""
+        await self.bring_down(list(self.children()), shielded=True)
+
+    # Up
+
+    def adopt_context(self) -> None:
+        """Take this task's context as the base of every child's."""
+        self._context = contextvars.copy_context()
+
+    async def bring_up(self, child: Child) -> None:
+        """Start a child and wait for its init; its state then is RUNNING, or UNDEFINED when it said IGNORE.
+
+        Raises:
+            ChildStartError: It did not come up; its state is UNDEFINED.
+            AlreadyStartedError: It needs a name that another actor has.
+        """
+        spec = child.spec
+        body, info = self._make(child)
+        if body is IGNORE:
+            return
+        try:
+            cell, ready = launch(
+                body,
+                self._cell.runtime,
+                parent=self._cell,
+                child_id=spec.id,
+                context=self._context.copy(),
+            )
+        except TypeError as error:
+            raise ChildStartError(spec.id, error) from error
+        cell.info = info
+        before, child.cell = child.cell, cell
+        child.state = ChildState.STARTING
+        if before is None:
+            self.born(child)
+        if spec.start_timeout is None:
+            outcome = await ready
+        else:
+            timer = cell.runtime.clock.call_later(spec.start_timeout, cell.fail_start, TIMEOUT)
+            try:
+                outcome = await ready
+            finally:
+                timer.cancel()
+        if outcome is cell:
+            child.state = ChildState.UNDEFINED
+            if before is None:
+                self.unborn(child)
+            child.cell = before
+            raise _start_error(spec.id, cell.ref)
+        child.state = ChildState.UNDEFINED if outcome is IGNORE else ChildState.RUNNING
+        if self._cell.runtime.observer is not None and child.state is ChildState.RUNNING:
+            self._tell_start(child, cell)
+
+    def _make(self, child: Child) -> tuple[object, object]:
+        spec = child.spec
+        try:
+            made = spec.start(*self._extra_arguments)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, AlreadyStartedError | NameTakenError):
+                raise AlreadyStartedError(spec.id, error.ref) from error
+            raise ChildStartError(spec.id, reason_of(error)) from error
+        return cast("tuple[object, object]", made) if type(made) is tuple else (made, None)
+
+    def _tell_start(self, child: Child, cell: Cell) -> None:
+        if child.restarts:
+            cell.runtime.tell(Restarted(cell.path, cell.incarnation, child.restarts))
+        else:
+            cell.runtime.tell(Started(cell.path, cell.incarnation))
+
+    # Down
+
+    async def bring_down(self, children: Sequence[Child], *, shielded: bool) -> None:
+        """Stop children, all at the same time, and wait until none of them runs."""
+        alive = [(child, child.cell) for child in children if child.cell and not child.cell.over]
+        if alive:
+            killed = self._cell.killed
+            stops = [(cell, BRUTAL_KILL if killed else child.spec.budget) for child, cell in alive]
+            await Ladder(self._cell, stops).climb(shielded=shielded)
+        for child in children:
+            child.state = ChildState.UNDEFINED
+        if self._cell.runtime.observer is not None:
+            for child, cell in alive:
+                if self.unexpected(child.spec, cell.reason):
+                    cell.runtime.tell(ShutdownError(cell.path, cell.incarnation, cell.reason))
+
+    # Restarts
+
+    async def _child_exited(self, child: Child, reason: ExitReason) -> None:
+        if isinstance(reason, KeyboardInterrupt):
+            raise Stop(reason)
+        child.state = ChildState.UNDEFINED
+        restart = child.spec.restart
+        if restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and not is_normal(reason)):
+            self.permit(child, reason)
+            child.state = ChildState.RESTARTING
+            if child.spec.backoff is None:
+                await self.retry(child)
+            else:
+                await self.wait_to_retry(child)
+        else:
+            await self.not_restarted(child)
+
+    async def wait_to_retry(self, child: Child) -> None:
+        """Schedule the first restart of a child with a backoff."""
+        backoff, cell = child.spec.backoff, child.cell
+        if backoff is not None and cell is not None:
+            lived = cell.runtime.clock.monotonic() - cell.born_at
+            if backoff.resets(lived):
+                child.failures = 0
+        self.schedule(child, counted=True)
+
+    def permit(self, child: Child, reason: ExitReason) -> None:
+        """Count a restart.
+
+        Raises:
+            Stop: It is one too many: the supervisor gives up.
+        """
+        runtime = self._cell.runtime
+        intensity = self._intensity
+        if intensity.permit(runtime.clock.monotonic()):
+            return
+        if runtime.observer is not None:
+            runtime.tell(GaveUp(self._cell.path, self._cell.incarnation, child.spec.id, reason))
+        self.forget(child)
+        cause = RestartLimitError(
+            self._cell.path, child.spec.id, intensity.max_restarts, intensity.max_seconds
+        )
+        cause.__cause__ = reason if isinstance(reason, BaseException) else None
+        raise Stop(SHUTDOWN, cause=cause)
+
+    def schedule(self, child: Child, *, counted: bool) -> None:
+        """Send this supervisor a retry, after the child's backoff; calls that wait already go first."""
+        child.state = ChildState.RESTARTING
+        child.attempt += 1
+        retry = Info(Retry(child, child.attempt, counted=counted))
+        backoff = child.spec.backoff
+        mailbox = self._cell.mailbox
+        if backoff is None:
+            mailbox.put(retry)
+            return
+        runtime = self._cell.runtime
+        delay = backoff.delay(child.failures, runtime.chance())
+        child.failures += 1
+        runtime.clock.call_later(delay, mailbox.put, retry)
+
+    async def _retry_due(self, message: Retry) -> None:
+        child = message.child
+        if child.state is not ChildState.RESTARTING or child.attempt != message.attempt:
+            return
+        await pass_turn()
+        if not message.counted:
+            self.permit(child, child.failure)
+        await self.retry(child)
+
+    async def again(self, child: Child) -> bool:
+        """Bring a child up once more; tells whether that went well, else the next attempt is on its way."""
+        child.restarts += 1
+        try:
+            await self.bring_up(child)
+        except (ChildStartError, AlreadyStartedError) as error:
+            child.failure = error
+            self.tell_failure(child, error, retrying=True)
+            self.schedule(child, counted=False)
+            return False
+        return True
+
+    def tell_failure(self, child: Child, error: Exception, *, retrying: bool) -> None:
+        runtime = self._cell.runtime
+        if runtime.observer is not None:
+            incarnation = 0 if child.cell is None else child.cell.incarnation
+            path = f"{self._cell.path}/{child.spec.id}"
+            reason = error.reason if isinstance(error, ChildStartError) else error
+            runtime.tell(StartFailed(path, incarnation, reason, retrying))
+
+    # Answers
+
+    def counted(self) -> ChildCounts:
+        """Count the children."""
+        specs = active = supervisors = 0
+        for child in self.children():
+            specs += 1
+            active += (
+                child.state is ChildState.RUNNING and child.cell is not None and not child.cell.over
+            )
+            supervisors += child.spec.type is ChildType.SUPERVISOR
+        return ChildCounts(specs, active, supervisors, specs - supervisors)
+
+
+def _start_error(child_id: Hashable, ref: ActorRef) -> Exception:
+    reason, cause = ref.reason, ref.cause
+    if isinstance(reason, KeyboardInterrupt):
+        raise Stop(reason)
+    if isinstance(reason, AlreadyStartedError | NameTakenError):
+        error: Exception = AlreadyStartedError(child_id, reason.ref)
+    else:
+        error = ChildStartError(child_id, reason)
+    error.__cause__ = cause
+    return error

@@ -1,0 +1,427 @@
+"""The static supervisor: children in an order, three strategies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from supervision.child import ChildSpec, ChildState, Restart, option_of, unique_specs
+from supervision.errors import (
+    AlreadyPresentError,
+    AlreadyStartedError,
+    ChildError,
+    ChildNotFoundError,
+    ChildRestartingError,
+    ChildRunningError,
+    ChildStartError,
+    SpecError,
+)
+from supervision.messages import IGNORE, ChildExited, Ignore
+from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
+from supervision.reasons import SHUTDOWN, ExitReason, Stop
+from supervision.ref import ActorRef
+from supervision.restarts import RestartIntensity
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+__all__ = ["AutoShutdown", "Strategy", "Supervisor", "SupervisorRef"]
+
+
+class Strategy(StrEnum):
+    """Whom a supervisor restarts with a child that failed."""
+
+    ONE_FOR_ONE = "one_for_one"
+    """Nobody else."""
+    ONE_FOR_ALL = "one_for_all"
+    """All others."""
+    REST_FOR_ONE = "rest_for_one"
+    """Those that were started after it."""
+
+
+class AutoShutdown(StrEnum):
+    """When the end of significant children ends their supervisor."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    """With the first of them."""
+    ALL_SIGNIFICANT = "all_significant"
+    """With the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Request: `SupervisorRef.start_child`."""
+
+    spec: ChildSpec
+
+
+@dataclass(frozen=True, slots=True)
+class TerminateChild:
+    """Request: `SupervisorRef.terminate_child`."""
+
+    id: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class RestartChild:
+    """Request: `SupervisorRef.restart_child`."""
+
+    id: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteChild:
+    """Request: `SupervisorRef.delete_child`."""
+
+    id: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class WhichChild:
+    """Request: `SupervisorRef.which_child`."""
+
+    id: Hashable
+
+
+@dataclass(frozen=True, slots=True)
+class GetChildSpec:
+    """Request: `SupervisorRef.get_childspec`."""
+
+    id: Hashable
+
+
+class SupervisorRef(ParentRef):
+    """How a `Supervisor` is managed (OTP supervisor(3)).
+
+    Each call suspends until the supervisor has done it, however long that takes; between two attempts of a
+    restart that fails it has time. Refusals are `ChildError`, and change nothing.
+    """
+
+    __slots__ = ()
+
+    async def start_child(self, spec: ChildSpec) -> ActorRef | None:
+        """Add a child after all others and start it.
+
+        Returns:
+            Its ref; None when it says IGNORE, then its spec is kept unless it is temporary.
+
+        Raises:
+            AlreadyStartedError: A child with this id runs, or its name belongs to another actor.
+            AlreadyPresentError: A child with this id is known and does not run.
+            ChildStartError: It did not come up; its spec is not kept.
+            SpecError: It is significant, and auto_shutdown is never.
+        """
+        return cast("ActorRef | None", await self.call(StartChild(spec), timeout=None))
+
+    async def terminate_child(self, child_id: Hashable) -> None:
+        """Stop a child, or the attempts to restart it; nothing happens when it does not run.
+
+        Its spec is kept unless it is temporary. Counts neither as a restart nor for auto_shutdown. A later
+        restart of the group starts it again.
+
+        Raises:
+            ChildNotFoundError: No child has this id.
+        """
+        await self.call(TerminateChild(child_id), timeout=None)
+
+    async def restart_child(self, child_id: Hashable) -> ActorRef | None:
+        """Start a child that does not run.
+
+        Returns:
+            Its ref; None when it says IGNORE.
+
+        Raises:
+            ChildNotFoundError: No child has this id.
+            ChildRunningError: It runs.
+            ChildRestartingError: It is being restarted.
+            ChildStartError: It did not come up; its spec is kept.
+        """
+        return cast("ActorRef | None", await self.call(RestartChild(child_id), timeout=None))
+
+    async def delete_child(self, child_id: Hashable) -> None:
+        """Forget the spec of a child that does not run.
+
+        Raises:
+            ChildNotFoundError: No child has this id.
+            ChildRunningError: It runs.
+            ChildRestartingError: It is being restarted.
+        """
+        await self.call(DeleteChild(child_id), timeout=None)
+
+    async def which_child(self, child_id: Hashable) -> ChildInfo:
+        """Tell of one child.
+
+        Raises:
+            ChildNotFoundError: No child has this id.
+        """
+        return cast("ChildInfo", await self.call(WhichChild(child_id), timeout=None))
+
+    async def get_childspec(self, child_id: Hashable) -> ChildSpec:
+        """Give the spec of one child with all defaults; that of a temporary one has lost its start function.
+
+        Raises:
+            ChildNotFoundError: No child has this id.
+        """
+        return cast("ChildSpec", await self.call(GetChildSpec(child_id), timeout=None))
+
+
+class Supervisor(Parent):
+    """Starts children in order, restarts those that fail, stops them in reverse (OTP supervisor(3)).
+
+    Its own `init` returns when all children have started. If one does not come up, those before it are stopped
+    and the start fails with `ChildStartError`. Subclass it to do something before, see `setup`.
+
+    Example::
+
+        async with run(
+            Supervisor(
+                [
+                    ChildSpec("store", Store),
+                    ChildSpec("web", Web),
+                ],
+                strategy=Strategy.REST_FOR_ONE,
+            )
+        ) as supervisor:
+            print(await supervisor.which_children())
+    """
+
+    ref_type: ClassVar[type[ActorRef]] = SupervisorRef
+
+    def __init__(
+        self,
+        children: Iterable[ChildSpec] = (),
+        *,
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        name: str | None = None,
+    ) -> None:
+        """Check everything; nothing is started yet.
+
+        Args:
+            children: The children in the order of their start.
+            strategy: Whom to restart with a child that failed.
+            max_restarts: Restarts permitted within `max_seconds`; one more and the supervisor gives up: it
+                stops all children and exits with ``"shutdown"``.
+            max_seconds: Length of that sliding window.
+            auto_shutdown: When the end of significant children ends the supervisor.
+            name: The name of a root in paths.
+
+        Raises:
+            SpecError: With OTP's name for the first thing that is wrong.
+        """
+        self.strategy = option_of(Strategy, "invalid_strategy", strategy)
+        self._intensity = RestartIntensity(max_restarts, max_seconds)
+        self.auto_shutdown = option_of(AutoShutdown, "invalid_auto_shutdown", auto_shutdown)
+        self.name = name
+        self._children: dict[Hashable, Child] = {}
+        for spec in unique_specs(children):
+            self._check_significant(spec)
+            self._children[spec.id] = Child(spec)
+
+    @property
+    def ref(self) -> SupervisorRef:
+        """This life's own ref; there from before `init`."""
+        return SupervisorRef(self._cell)
+
+    async def setup(self) -> Iterable[ChildSpec] | Ignore | None:
+        """Prepare, in the supervisor's own task, before the first child starts.
+
+        Returns:
+            Further children, started after those of the constructor; or `IGNORE` to end without an error.
+        """
+        return None
+
+    async def init(self) -> Ignore | None:
+        """Start all children in order."""
+        self.adopt_context()
+        more = await self.setup()
+        if more is IGNORE:
+            return IGNORE
+        if more is not None and not isinstance(more, Ignore):
+            for spec in unique_specs([*(c.spec for c in self._children.values()), *more]):
+                self._check_significant(spec)
+                self._children.setdefault(spec.id, Child(spec))
+        try:
+            for child in list(self._children.values()):
+                await self._start_first(child)
+        except BaseException:
+            await self.bring_down(list(self.children()), shielded=True)
+            raise
+        return None
+
+    # Parent
+
+    def children(self) -> Iterable[Child]:
+        """Give all children in the order of their start."""
+        return self._children.values()
+
+    def find(self, event: ChildExited) -> Child | None:
+        """Give the child whose present life the event is about."""
+        child = self._children.get(event.child_id)
+        if child is None or child.state is not ChildState.RUNNING or child.cell is None:
+            return None
+        return child if child.cell.incarnation == event.incarnation else None
+
+    def forget(self, child: Child) -> None:
+        """Remove a child for good."""
+        self._children.pop(child.spec.id, None)
+
+    async def bring_down_in_order(self, children: Iterable[Child], *, shielded: bool) -> None:
+        """Stop children one after the other, the newest start first; temporary ones are forgotten."""
+        for child in reversed(list(children)):
+            await self.bring_down([child], shielded=shielded)
+            if child.spec.restart is Restart.TEMPORARY:
+                self.forget(child)
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Stop all children, the newest start first; all at once when killed."""
+        if self._cell.killed:
+            await self.bring_down(list(self.children()), shielded=True)
+        else:
+            await self.bring_down_in_order(self.children(), shielded=True)
+
+    async def retry(self, child: Child) -> None:
+        """Do one attempt to restart a child, and those that its end concerns."""
+        group = self._group(child)
+        if len(group) == 1:
+            await self._again_or_ignored(child)
+            return
+        await self._stop_group(child, group)
+        for member in self._group(child):
+            if not await self._again_or_ignored(member):
+                break
+
+    async def wait_to_retry(self, child: Child) -> None:
+        """Schedule the first restart of a child with a backoff; those it concerns wait stopped."""
+        await self._stop_group(child, self._group(child))
+        await super().wait_to_retry(child)
+
+    async def not_restarted(self, child: Child) -> None:
+        """Forget a temporary child, and see whether the end of a significant one ends the supervisor."""
+        if child.spec.restart is Restart.TEMPORARY:
+            self.forget(child)
+        if child.spec.significant:
+            self._auto_shutdown()
+
+    async def manage(self, request: object) -> object:
+        """Answer a management call."""
+        match request:
+            case StartChild(spec):
+                return await self._start_child(spec)
+            case TerminateChild(child_id):
+                await self._terminate_child(self._known(child_id))
+                return None
+            case RestartChild(child_id):
+                return await self._restart_child(self._stopped(child_id))
+            case DeleteChild(child_id):
+                self.forget(self._stopped(child_id))
+                return None
+            case WhichChild(child_id):
+                return self._known(child_id).info
+            case GetChildSpec(child_id):
+                return self._known(child_id).spec
+            case WhichChildren():
+                return [child.info for child in reversed(self._children.values())]
+            case CountChildren():
+                return self.counted()
+            case _:
+                return self.no_such_request(request)
+
+    # Starts
+
+    async def _start_first(self, child: Child) -> ActorRef | None:
+        await self.bring_up(child)
+        if child.spec.restart is Restart.TEMPORARY:
+            if child.state is ChildState.UNDEFINED:
+                self.forget(child)
+            else:
+                child.forget_start()
+        return child.info.ref
+
+    async def _start_child(self, spec: ChildSpec) -> ActorRef | None:
+        unique_specs([spec])
+        self._check_significant(spec)
+        known = self._children.get(spec.id)
+        if known is not None:
+            if known.info.ref is not None:
+                raise AlreadyStartedError(spec.id, known.info.ref)
+            raise AlreadyPresentError(spec.id)
+        child = self._children[spec.id] = Child(spec)
+        try:
+            return await self._start_first(child)
+        except (ChildStartError, ChildError) as error:
+            self.forget(child)
+            self.tell_failure(child, error, retrying=False)
+            raise
+
+    async def _restart_child(self, child: Child) -> ActorRef | None:
+        try:
+            return await self._start_first(child)
+        except (ChildStartError, ChildError) as error:
+            self.tell_failure(child, error, retrying=False)
+            raise
+
+    async def _terminate_child(self, child: Child) -> None:
+        await self.bring_down([child], shielded=False)
+        if child.spec.restart is Restart.TEMPORARY:
+            self.forget(child)
+
+    def _known(self, child_id: Hashable) -> Child:
+        child = self._children.get(child_id)
+        if child is None:
+            raise ChildNotFoundError(child_id)
+        return child
+
+    def _stopped(self, child_id: Hashable) -> Child:
+        child = self._known(child_id)
+        if child.state is ChildState.RESTARTING:
+            raise ChildRestartingError(child_id)
+        if child.state is not ChildState.UNDEFINED:
+            raise ChildRunningError(child_id)
+        return child
+
+    # Restarts
+
+    def _group(self, child: Child) -> list[Child]:
+        if self.strategy is Strategy.ONE_FOR_ONE:
+            return [child]
+        children = list(self._children.values())
+        if self.strategy is Strategy.ONE_FOR_ALL:
+            return children
+        return children[children.index(child) :]
+
+    async def _stop_group(self, child: Child, group: list[Child]) -> None:
+        others = [member for member in group if member is not child]
+        await self.bring_down_in_order(others, shielded=False)
+
+    async def _again_or_ignored(self, child: Child) -> bool:
+        went_well = await self.again(child)
+        if (
+            went_well
+            and child.state is ChildState.UNDEFINED
+            and child.spec.restart is Restart.TEMPORARY
+        ):
+            self.forget(child)
+        return went_well
+
+    # Significant children
+
+    def _check_significant(self, spec: ChildSpec) -> None:
+        if spec.significant and self.auto_shutdown is AutoShutdown.NEVER:
+            raise SpecError(
+                "bad_combination",
+                [("auto_shutdown", "never"), ("significant", True)],
+                "Give the supervisor an auto_shutdown, or the child no significance.",
+            )
+
+    def _auto_shutdown(self) -> None:
+        down = (ChildState.UNDEFINED,)
+        if self.auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and any(
+            child.spec.significant and child.state not in down for child in self._children.values()
+        ):
+            return
+        raise Stop(SHUTDOWN)
