@@ -1,0 +1,1 @@
+"""Where the log is kept: the port, and the stores behind it, which know nothing of each other."""

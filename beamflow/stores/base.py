@@ -11,12 +11,13 @@ outcome of an append reads the stream; nothing is retried blindly.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Raw
 
+from beamflow.errors import PayloadError
+from beamflow.model.codec import encode_event
 from beamflow.model.events import (
     CompensationStarted,
     DeadLettered,
@@ -32,7 +33,11 @@ from beamflow.model.events import (
 )
 from beamflow.model.status import WorkflowState
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 __all__ = [
+    "LIMIT_MAX",
     "DeadLetter",
     "DeadLetterPage",
     "DeadLetterQuery",
@@ -49,8 +54,17 @@ __all__ = [
     "WorkflowMoved",
     "WorkflowOpened",
     "WorkflowQuery",
+    "checked_limit",
+    "cursor_at",
+    "encoded",
+    "place_of",
     "project",
+    "went_back",
 ]
+
+
+LIMIT_MAX = 10_000
+"""Most items of one page."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -175,8 +189,23 @@ class LetterClosed(msgspec.Struct, frozen=True, kw_only=True):
 Projection = WorkflowOpened | WorkflowMoved | LetterOpened | LetterClosed
 
 
+_INDEXED = frozenset(
+    {
+        WorkflowStarted,
+        CompensationStarted,
+        WorkflowCompleted,
+        WorkflowFailed,
+        DeadLettered,
+        DeadLetterRetried,
+        DeadLetterResolved,
+    }
+)
+
+
 def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
     """Derive what an event changes in the indexes. Pure: no state but the event is looked at."""
+    if type(event) not in _INDEXED:
+        return ()
     match event:
         case WorkflowStarted():
             return (
@@ -192,7 +221,9 @@ def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
             )
         case CompensationStarted():
             return (
-                WorkflowMoved(id=stream, state=WorkflowState.COMPENSATING, error=_line(event.error)),
+                WorkflowMoved(
+                    id=stream, state=WorkflowState.COMPENSATING, error=_line(event.error)
+                ),
             )
         case WorkflowCompleted():
             return (WorkflowMoved(id=stream, state=WorkflowState.COMPLETED, closed_at=time),)
@@ -261,6 +292,57 @@ def _line(failure: Failure) -> str:
     return f"{failure.type}: {failure.message}"
 
 
+def encoded(stream: str, expected: int, events: Sequence[Event]) -> list[bytes]:
+    """Write the events of an append as JSON, before anything of it reaches a store.
+
+    Raises:
+        PayloadError: an event cannot be written, as text with a lone surrogate.
+        ValueError: there is no event, or ``expected`` is negative.
+    """
+    if not events or expected < 0:
+        raise ValueError(
+            f"an append to {stream!r} needs one event or more after a sequence number from 0, "
+            f"not {len(events)} after {expected}"
+        )
+    try:
+        return [encode_event(event) for event in events]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise PayloadError(f"event for {stream!r}", f"{error}") from error
+
+
+def went_back(stream: str, time: int) -> ValueError:
+    """Make the error for an append whose time is before that of the stream's last event."""
+    return ValueError(
+        f"time {time} is before that of the last event of {stream!r}; nothing was written. "
+        f"Append with max(now, last.time)"
+    )
+
+
+def cursor_at(time: int, workflow_id: str) -> str:
+    """Write the place of an item in a listing as the cursor of the page that it ends."""
+    return f"{time}:{workflow_id}"
+
+
+def place_of(cursor: str | None) -> tuple[int, str]:
+    """Read a cursor back; None is the place before everything. Raises ValueError for no cursor."""
+    if cursor is None:
+        return -(2**63), ""
+    time, _, workflow_id = cursor.partition(":")
+    try:
+        return int(time), workflow_id
+    except ValueError as error:
+        raise ValueError(
+            f"after={cursor!r} is no cursor: pass the cursor of the page before, or None"
+        ) from error
+
+
+def checked_limit(limit: int) -> int:
+    """Return the page size; raises ValueError for one that is no bound."""
+    if not 1 <= limit <= LIMIT_MAX:
+        raise ValueError(f"limit={limit!r} is refused: a page holds 1 to {LIMIT_MAX:,} items")
+    return limit
+
+
 class Log(Protocol):
     """Streams of events, and the indexes over them."""
 
@@ -269,11 +351,24 @@ class Log(Protocol):
     ) -> None:
         """Add events after sequence number ``expected``, all or none, with their projections.
 
-        Returns when they are durable. Appends that wait at the same time share one commit.
+        Returns when they are durable. Appends that wait at the same time share one commit; none is
+        hurt by another one's failure or cancellation. Whoever is cancelled in here does not know
+        the outcome and reads the stream to learn it.
+
+        Args:
+            stream: printable text, at most 512 characters.
+            expected: sequence number of the last event of the stream, 0 for a new one.
+            events: one or more.
+            time: when it happened; not before the stream's last event, the caller sees to that
+                (``max(now, last.time)``), for what is recorded is what its replay will see.
+            epoch: that of the lease in hand.
 
         Raises:
-            ConflictError: the stream does not end at ``expected``; nothing was written.
+            ConflictError: the stream does not end at ``expected``; nothing was written. It is also
+                raised when these very events stand there already.
             FencedError: ``epoch`` is not that of the current lease; nothing was written.
+            PayloadError: an event cannot be written as JSON, or is too large; nothing was written.
+            ValueError: there is no event, or ``time`` goes back; nothing was written.
             StoreUnavailableError: the outcome is unknown; read the stream to learn it.
         """
 
@@ -282,16 +377,24 @@ class Log(Protocol):
 
         Raises:
             CorruptLogError: an event is damaged or missing.
+            StoreUnavailableError: the store cannot be read.
         """
 
     async def find(self, query: WorkflowQuery) -> Page:
-        """Return one page of summaries, in order of start."""
+        """Return one page of summaries, in order of start (of id within the same microsecond).
+
+        A page is one moment of the store. Over several pages, a workflow that is there all the
+        time and matches all the time is seen exactly once.
+
+        Raises:
+            ValueError: ``limit`` is not from 1 to `LIMIT_MAX`, or ``after`` is no cursor.
+        """
 
     async def summary(self, workflow_id: str) -> Summary | None:
         """Return the summary of one workflow, or None."""
 
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
-        """Return one page of dead letters, oldest first."""
+        """Return one page of dead letters, oldest first; raises ValueError as `find` does."""
 
 
 class Leases(Protocol):
@@ -300,22 +403,33 @@ class Leases(Protocol):
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Take the lease, with an epoch above every earlier one.
 
+        It is free when it was released, has expired, or its owner is known to be dead: a store
+        that was closed owns nothing any more.
+
+        Args:
+            owner: who, in words that help whoever is refused: ``"pid 4711 on host a"``.
+            ttl_s: how long, in seconds, unless renewed.
+
         Raises:
             StoreLockedError: somebody else holds it and is alive or has not expired.
         """
 
     async def renew(self, lease: Lease, ttl_s: float) -> Lease:
-        """Extend the lease; raises `FencedError` when it has been taken over."""
+        """Extend the lease; raises `FencedError` when it has been taken over or released."""
 
     async def release(self, lease: Lease) -> None:
-        """Give the lease back at once. Does nothing when it has been taken over."""
+        """Give the lease back at once; its epoch writes no more.
+
+        Does nothing when it has been taken over.
+        """
 
 
 class Store(Log, Leases, Protocol):
     """A log with its leases, to be opened, served and closed.
 
     ``open`` comes first; ``serve`` runs beside everything else, under supervision; ``close`` comes
-    last. A store can be opened again after it was closed.
+    last. A store can be opened again after it was closed, and keeps what it held. Everything but
+    ``open`` and ``close`` raises `StoreUnavailableError` while the store is not open.
     """
 
     async def open(self) -> None:
@@ -323,6 +437,7 @@ class Store(Log, Leases, Protocol):
 
         Raises:
             StoreFormatError: it is something else, or of a newer schema; nothing was written.
+            StoreLockedError: this very object is open already: a store serves one engine.
             StoreUnavailableError: it cannot be opened.
         """
 
@@ -330,8 +445,13 @@ class Store(Log, Leases, Protocol):
         """Commit what `append` is handed, until cancelled.
 
         Raises `StoreError` when the store cannot be trusted any more (a failed write or fsync);
-        every append that waits then gets that error. Close, open and read before going on.
+        every append that waits then gets that error. Close, open and read before going on: until
+        then every append is refused, also when a cancellation hit a commit in flight.
         """
 
     async def close(self) -> None:
-        """Close the store. Appends that still wait get `StoreUnavailableError`."""
+        """Close the store; harmless when it is closed.
+
+        Appends that still wait get `StoreUnavailableError`. A lease in hand is not released but
+        owned by nobody from here on; who opens the store again may renew it.
+        """

@@ -1,0 +1,229 @@
+"""The store that lives in memory: for tests, trials, and to say what the others must do."""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right, insort
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import MsgspecError
+from msgspec.structs import replace
+
+from beamflow.errors import (
+    ConflictError,
+    CorruptLogError,
+    FencedError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
+from beamflow.model.codec import decode_event
+from beamflow.model.events import Recorded
+from beamflow.stores.base import (
+    DeadLetter,
+    DeadLetterPage,
+    DeadLetterQuery,
+    Lease,
+    LetterClosed,
+    LetterOpened,
+    Page,
+    Projection,
+    Summary,
+    WorkflowMoved,
+    WorkflowOpened,
+    WorkflowQuery,
+    checked_limit,
+    cursor_at,
+    encoded,
+    place_of,
+    project,
+    went_back,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from beamflow.model.events import Event
+
+__all__ = ["MemoryStore"]
+
+
+class _Entry(NamedTuple):
+    time: int
+    epoch: int
+    data: bytes
+
+
+class MemoryStore:
+    """A store whose contents live and die with this object.
+
+    It keeps events as the bytes that a file would hold, so nothing works here that would not
+    survive; and it keeps them when it is closed, so opening it again is a restart.
+
+    Args:
+        clock: the time now, in microseconds since the Unix epoch; only leases look at it.
+    """
+
+    def __init__(self, *, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._streams: dict[str, list[_Entry]] = {}
+        self._summaries: dict[str, Summary] = {}
+        self._starts: list[tuple[int, str]] = []
+        self._letters: dict[str, DeadLetter] = {}
+        self._lease = Lease(owner="", epoch=0, expires_at=0)
+        self._owner_lives = False
+        self._is_open = False
+
+    def __repr__(self) -> str:
+        return "memory://"
+
+    async def open(self) -> None:
+        """Open the store; it holds what it held when it was closed."""
+        if self._is_open:
+            raise StoreLockedError("memory://", "another engine that was given this very object")
+        self._is_open = True
+
+    async def serve(self) -> None:
+        """Wait to be cancelled: an append is done when it returns."""
+        self._check_open()
+        await asyncio.Event().wait()
+
+    async def close(self) -> None:
+        """Close the store and keep what it holds."""
+        self._is_open = False
+        self._owner_lives = False
+
+    async def append(
+        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+    ) -> None:
+        """Add events, all or none. The port tells the contract."""
+        if not self._is_open:
+            self._check_open()
+        data = encoded(stream, expected, events)
+        if epoch != self._lease.epoch or not self._lease.owner:
+            raise FencedError(epoch)
+        entries = self._streams.get(stream, ())
+        if len(entries) != expected:
+            raise ConflictError(stream, expected)
+        if entries and time < entries[-1].time:
+            raise went_back(stream, time)
+        projections = [change for event in events for change in project(stream, time, event)]
+        self._streams.setdefault(stream, []).extend([_Entry(time, epoch, item) for item in data])
+        for change in projections:
+            self._apply(change)
+
+    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        """Return the events after a sequence number. The port tells the contract."""
+        self._check_open()
+        records = []
+        for seq, entry in enumerate(self._streams.get(stream, [])[after:], after + 1):
+            try:
+                event = decode_event(entry.data)
+            except MsgspecError as error:
+                raise CorruptLogError(stream, seq, f"it cannot be decoded: {error}") from error
+            records.append(
+                Recorded(stream=stream, seq=seq, time=entry.time, epoch=entry.epoch, event=event)
+            )
+        return records
+
+    async def find(self, query: WorkflowQuery) -> Page:
+        """Return one page of summaries. The port tells the contract."""
+        self._check_open()
+        limit = checked_limit(query.limit)
+        items: list[Summary] = []
+        for index in range(bisect_right(self._starts, place_of(query.after)), len(self._starts)):
+            summary = self._summaries[self._starts[index][1]]
+            if _matches(query, summary):
+                items.append(summary)
+                if len(items) > limit:
+                    break
+        last = items[limit - 1] if len(items) > limit else None
+        cursor = cursor_at(last.started_at, last.id) if last else None
+        return Page(items=tuple(items[:limit]), cursor=cursor)
+
+    async def summary(self, workflow_id: str) -> Summary | None:
+        """Return the summary of one workflow, or None."""
+        self._check_open()
+        return self._summaries.get(workflow_id)
+
+    async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
+        """Return one page of dead letters. The port tells the contract."""
+        self._check_open()
+        limit, after = checked_limit(query.limit), place_of(query.after)
+        letters = sorted(
+            (letter.created_at, letter.workflow_id)
+            for letter in self._letters.values()
+            if (query.states is None or letter.state in query.states)
+            and query.workflow in {None, letter.workflow}
+            and query.workflow_id in {None, letter.workflow_id}
+            and (letter.created_at, letter.workflow_id) > after
+        )
+        return DeadLetterPage(
+            items=tuple(self._letters[workflow_id] for _, workflow_id in letters[:limit]),
+            cursor=cursor_at(*letters[limit - 1]) if len(letters) > limit else None,
+        )
+
+    async def claim(self, owner: str, ttl_s: float) -> Lease:
+        """Take the lease. The port tells the contract."""
+        self._check_open()
+        now, held = self._clock(), self._lease
+        if held.owner and self._owner_lives and now < held.expires_at:
+            raise StoreLockedError("memory://", held.owner)
+        return self._hold(owner, held.epoch + 1, now + round(ttl_s * 1_000_000))
+
+    async def renew(self, lease: Lease, ttl_s: float) -> Lease:
+        """Extend the lease. The port tells the contract."""
+        self._check_open()
+        if lease.epoch != self._lease.epoch or not self._lease.owner:
+            raise FencedError(lease.epoch)
+        return self._hold(lease.owner, lease.epoch, self._clock() + round(ttl_s * 1_000_000))
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back. The port tells the contract."""
+        self._check_open()
+        if lease.epoch == self._lease.epoch:
+            self._lease = replace(self._lease, owner="")
+            self._owner_lives = False
+
+    def _hold(self, owner: str, epoch: int, expires_at: int) -> Lease:
+        self._lease = Lease(owner=owner, epoch=epoch, expires_at=expires_at)
+        self._owner_lives = True
+        return self._lease
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise StoreUnavailableError("memory://", "the store is not open", "Open it first")
+
+    def _apply(self, change: Projection) -> None:
+        match change:
+            case WorkflowOpened(summary=summary):
+                former = self._summaries.get(summary.id)
+                if former is not None:
+                    self._starts.remove((former.started_at, former.id))
+                self._summaries[summary.id] = summary
+                insort(self._starts, (summary.started_at, summary.id))
+            case WorkflowMoved():
+                moving = self._summaries.get(change.id)
+                if moving is not None:
+                    self._summaries[change.id] = replace(
+                        moving, state=change.state, closed_at=change.closed_at, error=change.error
+                    )
+            case LetterOpened(letter=letter):
+                self._letters[letter.workflow_id] = letter
+            case LetterClosed():
+                closing = self._letters.get(change.workflow_id)
+                if closing is not None:
+                    self._letters[change.workflow_id] = replace(
+                        closing,
+                        state=change.state,
+                        closed_at=change.closed_at,
+                        note=change.note,
+                        retried_as=change.retried_as,
+                    )
+
+
+def _matches(query: WorkflowQuery, summary: Summary) -> bool:
+    return (
+        (query.states is None or summary.state in query.states)
+        and query.workflow in {None, summary.workflow}
+        and (query.id_prefix is None or summary.id.startswith(query.id_prefix))
+    )

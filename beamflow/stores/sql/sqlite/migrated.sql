@@ -1,0 +1,1 @@
+UPDATE beamflow_meta SET value = :schema WHERE key = 'schema'

@@ -1,0 +1,1 @@
+SELECT owner FROM beamflow_leases WHERE partition = 0

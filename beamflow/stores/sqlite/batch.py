@@ -1,0 +1,127 @@
+"""What one commit writes: the appends that came while the last one was in flight."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+
+from beamflow.model.codec import checksum
+from beamflow.stores.base import (
+    LetterClosed,
+    LetterOpened,
+    Projection,
+    WorkflowMoved,
+    WorkflowOpened,
+    project,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Sequence
+
+    from beamflow.model.events import Event
+
+__all__ = ["Append", "Batch"]
+
+_ROWS_MAX = 4_000
+_BYTES_MAX = 8 * 1024 * 1024
+_EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
+
+_encoder = msgspec.json.Encoder()
+
+Place = tuple[int, str, int, int, int, int]
+"""kind, stream, seq, time, epoch, checksum"""
+
+
+class Append(NamedTuple):
+    """One append, and who waits for it."""
+
+    stream: str
+    expected: int
+    time: int
+    epoch: int
+    waiter: asyncio.Future[None]
+
+
+class Batch:
+    """Appends that are committed together, ready to be handed to SQLite as two values."""
+
+    __slots__ = ("_bytes", "_data", "_ends", "_rows", "appends")
+
+    def __init__(self) -> None:
+        self.appends: list[Append] = []
+        self._ends: list[int] = []
+        self._rows: list[tuple[*Place, int, int]] = []
+        self._data: list[bytes] = []
+        self._bytes = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next append belongs into another batch."""
+        return len(self._rows) >= _ROWS_MAX or self._bytes >= _BYTES_MAX
+
+    def add(self, append: Append, events: Sequence[Event], data: Sequence[bytes]) -> None:
+        """Add an append: a row for each event and for each change that it makes to the indexes."""
+        stream, expected, time, epoch, _ = append
+        start, size = len(self._rows), self._bytes
+        try:
+            for seq, (event, item) in enumerate(zip(events, data, strict=True), expected + 1):
+                self._row((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
+                for change in project(stream, time, event):
+                    kind, key = _target(change)
+                    self._row((kind, key, 0, time, epoch, 0), _document(change))
+        except BaseException:
+            del self._rows[start:], self._data[start:]
+            self._bytes = size
+            raise
+        self._ended(append)
+
+    def parameters(self) -> tuple[str, bytes]:
+        """Return the rows as JSON, and the data that they point into."""
+        return _encoder.encode(self._rows).decode(), b"".join(self._data)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Split the batch, to find the append that cannot be committed; it has two or more."""
+        middle = len(self.appends) // 2
+        return self._part(0, middle), self._part(middle, len(self.appends))
+
+    def _part(self, first: int, end: int) -> Batch:
+        part = Batch()
+        for index in range(first, end):
+            for row in range(self._ends[index - 1] if index else 0, self._ends[index]):
+                part._row(self._rows[row][:6], self._data[row])
+            part._ended(self.appends[index])
+        return part
+
+    def _row(self, place: Place, data: bytes) -> None:
+        size = len(data)
+        self._rows.append((*place, self._bytes + 1, size))
+        self._data.append(data)
+        self._bytes += size
+
+    def _ended(self, append: Append) -> None:
+        self.appends.append(append)
+        self._ends.append(len(self._rows))
+
+
+def _target(change: Projection) -> tuple[int, str]:
+    match change:
+        case WorkflowOpened():
+            return _WORKFLOW_OPENED, change.summary.id
+        case WorkflowMoved():
+            return _WORKFLOW_MOVED, change.id
+        case LetterOpened():
+            return _LETTER_OPENED, change.letter.workflow_id
+        case LetterClosed():
+            return _LETTER_CLOSED, change.workflow_id
+
+
+def _document(change: Projection) -> bytes:
+    match change:
+        case WorkflowOpened():
+            return _encoder.encode(change.summary)
+        case LetterOpened():
+            return _encoder.encode(change.letter)
+        case WorkflowMoved() | LetterClosed():
+            return _encoder.encode(change)

@@ -1,0 +1,453 @@
+"""The store in one SQLite file.
+
+One connection writes: all appends that came while the last commit was in flight are one statement,
+thus one transaction, one hop to its thread and one fsync. Others read. Whatever a write fails with
+that is not a plain refusal stops the store, because after a failed fsync SQLite would go on as if
+nothing had been lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import sqlite3
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+import msgspec
+
+from beamflow.errors import (
+    ConflictError,
+    CorruptLogError,
+    FencedError,
+    PayloadError,
+    StoreLockedError,
+    StoreUnavailableError,
+)
+from beamflow.model.codec import checksum, decode_event
+from beamflow.model.events import Recorded
+from beamflow.model.status import WorkflowState
+from beamflow.stores.base import (
+    DeadLetter,
+    DeadLetterPage,
+    DeadLetterQuery,
+    DeadLetterState,
+    Lease,
+    Page,
+    Summary,
+    WorkflowQuery,
+    checked_limit,
+    cursor_at,
+    encoded,
+    place_of,
+    went_back,
+)
+from beamflow.stores.sql import statement
+from beamflow.stores.sqlite.batch import Append, Batch
+from beamflow.stores.sqlite.file import check_schema, connect, create, migrate
+from beamflow.stores.sqlite.lock import OwnerLock
+from beamflow.stores.sqlite.problems import code_of, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import aiosqlite
+
+    from beamflow.model.events import Event
+
+__all__ = ["SQLiteStore"]
+
+T = TypeVar("T")
+
+_READERS = 2
+_READ_EVENTS = 2_000
+_CHECKPOINT_PAGES = 1_000
+
+_COMMIT = statement("sqlite", "commit")
+_READ = statement("sqlite", "read")
+_SUMMARY = statement("sqlite", "summary")
+_FIND = statement("sqlite", "find")
+_DEAD_LETTERS = statement("sqlite", "dead_letters")
+_CLAIM = statement("sqlite", "claim")
+_OWNER = statement("sqlite", "owner")
+_RENEW = statement("sqlite", "renew")
+_RELEASE = statement("sqlite", "release")
+
+_places = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
+_summary = msgspec.json.Decoder(Summary)
+_summaries = msgspec.json.Decoder(list[Summary])
+_letter = msgspec.json.Decoder(DeadLetter)
+_letters = msgspec.json.Decoder(list[tuple[str, DeadLetterState, int | None, str, str]])
+
+
+class SQLiteStore:
+    """A store in one SQLite file, which it may share with the tables of others.
+
+    Beside the file, SQLite keeps ``-wal`` and ``-shm``, and the store ``-owner``, which the process
+    that holds the lease keeps locked. All four belong together; the file must be on a local disk.
+
+    Args:
+        path: the database file; created when missing, its directory is not.
+        clock: the time now, in microseconds since the Unix epoch; only leases look at it.
+        durability: ``"full"``: what was acknowledged survives a power loss; ``"relaxed"``: it
+            survives the death of the process, a power loss may take the last moments.
+        busy_timeout_s: how long to wait for another process that writes to the file.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        clock: Callable[[], int],
+        durability: Literal["full", "relaxed"] = "full",
+        busy_timeout_s: float = 5.0,
+    ) -> None:
+        self._path = Path(path)
+        self._clock = clock
+        self._durability = durability
+        self._busy_timeout_s = busy_timeout_s
+        self._is_open = False
+        self._writer: aiosqlite.Connection | None = None
+        self._readers: deque[aiosqlite.Connection] = deque()
+        self._lock: OwnerLock | None = None
+        self._batches: deque[Batch] = deque()
+        self._in_flight: Batch | None = None
+        self._work = asyncio.Event()
+        self._failure: StoreUnavailableError | None = None
+
+    def __repr__(self) -> str:
+        return f"sqlite:///{self._path}"
+
+    async def open(self) -> None:
+        """Open or create the file. The port tells the contract."""
+        if self._is_open:
+            raise StoreLockedError(repr(self), "another engine that was given this very object")
+        self._is_open = True
+        try:
+            await self._open(create(repr(self), self._path))
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, sqlite3.Error):
+                raise unavailable(repr(self), error) from error
+            raise
+        self._failure = None
+
+    async def serve(self) -> None:
+        """Commit what `append` is handed, until cancelled. The port tells the contract."""
+        self._check_usable()
+        while True:
+            await self._work.wait()
+            self._check_usable()
+            batch = self._in_flight = self._batches.popleft()
+            if not self._batches:
+                self._work.clear()
+            try:
+                await self._commit(batch)
+            except Exception as error:
+                self._fail(unavailable(repr(self), error))
+                raise self._refusal() from error
+            except BaseException:
+                self._fail(self._unusable("its writer was stopped in the middle of a commit"))
+                raise
+            self._in_flight = None
+
+    async def close(self) -> None:
+        """Close the file; the lease is free from here on. The port tells the contract."""
+        self._fail(self._unusable("the store was closed"))
+        try:
+            while self._readers:
+                await self._readers.pop().close()
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                await writer.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+            self._is_open = False
+
+    async def append(
+        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+    ) -> None:
+        """Add events, all or none. The port tells the contract."""
+        if self._failure is not None or self._writer is None:
+            raise self._refusal()
+        data = encoded(stream, expected, events)
+        waiter = asyncio.get_running_loop().create_future()
+        if not self._batches or self._batches[-1].is_full:
+            self._batches.append(Batch())
+        self._batches[-1].add(Append(stream, expected, time, epoch, waiter), events, data)
+        self._work.set()
+        await waiter
+
+    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        """Return the events after a sequence number. The port tells the contract."""
+        records: list[Recorded] = []
+        while True:
+            last = after + len(records)
+            try:
+                row = await self._read(
+                    _READ, {"stream": stream, "after": last, "limit": _READ_EVENTS}
+                )
+            except StoreUnavailableError as error:
+                if code_of(error.__cause__) != sqlite3.SQLITE_CORRUPT:
+                    raise
+                raise CorruptLogError(stream, last + 1, f"{error.__cause__}") from error
+            found = _recorded(stream, last, row)
+            records += found
+            if len(found) < _READ_EVENTS:
+                return records
+
+    async def find(self, query: WorkflowQuery) -> Page:
+        """Return one page of summaries. The port tells the contract."""
+        limit, (time, workflow_id) = checked_limit(query.limit), place_of(query.after)
+        row = await self._read(
+            _FIND,
+            {
+                "states": _names(WorkflowState if query.states is None else query.states),
+                "workflow": query.workflow,
+                "prefix": query.id_prefix,
+                "after_time": time,
+                "after_id": workflow_id,
+                "limit": limit + 1,
+            },
+        )
+        items = self._decoded(_summaries, row[0])
+        last = items[limit - 1] if len(items) > limit else None
+        cursor = cursor_at(last.started_at, last.id) if last else None
+        return Page(items=tuple(items[:limit]), cursor=cursor)
+
+    async def summary(self, workflow_id: str) -> Summary | None:
+        """Return the summary of one workflow, or None."""
+        row = await self._read(_SUMMARY, {"id": workflow_id})
+        return self._decoded(_summary, row[0]) if row else None
+
+    async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
+        """Return one page of dead letters. The port tells the contract."""
+        limit, (time, workflow_id) = checked_limit(query.limit), place_of(query.after)
+        row = await self._read(
+            _DEAD_LETTERS,
+            {
+                "states": _names(DeadLetterState if query.states is None else query.states),
+                "workflow": query.workflow,
+                "workflow_id": query.workflow_id,
+                "after_time": time,
+                "after_id": workflow_id,
+                "limit": limit + 1,
+            },
+        )
+        letters = [
+            msgspec.structs.replace(
+                self._decoded(_letter, letter),
+                state=state,
+                closed_at=closed_at,
+                note=note,
+                retried_as=retried_as,
+            )
+            for letter, state, closed_at, note, retried_as in self._decoded(_letters, row[0])
+        ]
+        last = letters[limit - 1] if len(letters) > limit else None
+        cursor = cursor_at(last.created_at, last.workflow_id) if last else None
+        return DeadLetterPage(items=tuple(letters[:limit]), cursor=cursor)
+
+    async def claim(self, owner: str, ttl_s: float) -> Lease:
+        """Take the lease. The port tells the contract."""
+        self._check_usable()
+        was_held = self._owns_lock()
+        os_locked = self._take_lock()
+        now = self._clock()
+        expires_at = now + round(ttl_s * 1_000_000)
+        row = await self._write(
+            _CLAIM,
+            {
+                "owner": owner,
+                "now": now,
+                "expires_at": expires_at,
+                "os_locked": os_locked,
+                "owner_is_dead": os_locked and not was_held,
+            },
+        )
+        if row is None:
+            if self._lock is not None and not was_held:
+                self._lock.release()
+            (holder,) = await self._read(_OWNER, {})
+            raise StoreLockedError(repr(self), holder or "an engine that is just stopping")
+        return Lease(owner=owner, epoch=row[0], expires_at=expires_at)
+
+    async def renew(self, lease: Lease, ttl_s: float) -> Lease:
+        """Extend the lease. The port tells the contract."""
+        self._check_usable()
+        expires_at = self._clock() + round(ttl_s * 1_000_000)
+        row = await self._write(
+            _RENEW,
+            {"epoch": lease.epoch, "expires_at": expires_at, "os_locked": self._take_lock()},
+        )
+        if row is None:
+            raise FencedError(lease.epoch)
+        return msgspec.structs.replace(lease, expires_at=expires_at)
+
+    async def release(self, lease: Lease) -> None:
+        """Give the lease back. The port tells the contract."""
+        self._check_usable()
+        await self._write(_RELEASE, {"epoch": lease.epoch})
+        if self._lock is not None:
+            self._lock.release()
+
+    # opening
+
+    async def _open(self, path: Path) -> None:
+        self._lock = OwnerLock(path.with_name(f"{path.name}-owner"))
+        writer = self._writer = await connect(
+            path, busy_timeout_s=self._busy_timeout_s, pragmas={"mmap_size": 0}
+        )
+        await check_schema(repr(self), writer)
+        ((mode,),) = await writer.execute_fetchall("PRAGMA journal_mode = WAL")
+        if mode != "wal":
+            raise StoreUnavailableError(
+                repr(self),
+                f"SQLite keeps its journal as {mode!r}, not as 'wal'",
+                "Put the file on a local disk",
+            )
+        synchronous = "FULL" if self._durability == "full" else "NORMAL"
+        await writer.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
+        await writer.execute_fetchall(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        await migrate(repr(self), writer)
+        for _ in range(_READERS):
+            pragmas = {"mmap_size": 0, "query_only": 1, "wal_autocheckpoint": 0}
+            reader = await connect(path, busy_timeout_s=self._busy_timeout_s, pragmas=pragmas)
+            self._readers.append(reader)
+
+    # committing
+
+    async def _commit(self, batch: Batch) -> None:
+        try:
+            await self._execute(_COMMIT, batch.parameters())
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
+            if len(batch.appends) == 1:
+                _reject(batch.appends[0], error)
+                return
+            for half in batch.halves():
+                await self._commit(half)
+            return
+        for append in batch.appends:
+            if not append.waiter.done():
+                append.waiter.set_result(None)
+
+    def _fail(self, failure: StoreUnavailableError) -> None:
+        """Refuse everything from here on, and answer whoever waits."""
+        if self._failure is None:
+            self._failure = failure
+        batches = [self._in_flight] if self._in_flight is not None else []
+        for append in (one for batch in [*batches, *self._batches] for one in batch.appends):
+            if not append.waiter.done():
+                append.waiter.set_exception(self._refusal())
+        self._in_flight = None
+        self._batches.clear()
+        self._work.set()
+
+    # calling
+
+    async def _execute(self, sql: str, parameters: Any) -> Any:
+        if self._writer is None:
+            raise self._refusal()
+        return next(iter(await self._writer.execute_fetchall(sql, parameters)), None)
+
+    async def _write(self, sql: str, parameters: dict[str, object]) -> Any:
+        try:
+            return await self._execute(sql, parameters)
+        except sqlite3.Error as error:
+            failure = unavailable(repr(self), error)
+            if code_of(error) != sqlite3.SQLITE_BUSY:
+                self._fail(failure)
+            raise failure from error
+
+    async def _read(self, sql: str, parameters: dict[str, object]) -> Any:
+        if not self._readers:
+            raise self._refusal()
+        self._readers.rotate()
+        try:
+            rows = await self._readers[0].execute_fetchall(sql, parameters)
+        except sqlite3.Error as error:
+            failure = unavailable(repr(self), error)
+            if code_of(error) == sqlite3.SQLITE_IOERR:
+                self._fail(failure)
+            raise failure from error
+        return next(iter(rows), None)
+
+    def _decoded(self, decoder: msgspec.json.Decoder[T], text: str) -> T:
+        try:
+            return decoder.decode(text)
+        except msgspec.MsgspecError as error:
+            raise StoreUnavailableError(
+                repr(self), f"its index is damaged ({error})", "Restore it from a backup"
+            ) from error
+
+    def _check_usable(self) -> None:
+        if self._failure is not None or self._writer is None:
+            raise self._refusal()
+
+    def _refusal(self) -> StoreUnavailableError:
+        return copy.copy(self._failure) or self._unusable("the store is not open")
+
+    def _unusable(self, problem: str) -> StoreUnavailableError:
+        return StoreUnavailableError(repr(self), problem, "Open it, then read before writing")
+
+    def _owns_lock(self) -> bool:
+        return self._lock is not None and self._lock.is_held
+
+    def _take_lock(self) -> bool:
+        try:
+            return self._lock is not None and self._lock.acquire()
+        except OSError as error:
+            raise StoreUnavailableError(
+                repr(self),
+                f"its lock file cannot be locked ({error.strerror})",
+                "Let this user write the directory; network file systems are not supported",
+            ) from error
+
+
+def _recorded(stream: str, after: int, row: tuple[str, bytes | None]) -> list[Recorded]:
+    """Build the events of one read, each of them checked."""
+    try:
+        places = _places.decode(row[0])
+    except msgspec.MsgspecError as error:
+        raise CorruptLogError(stream, after + 1, f"its columns are damaged: {error}") from error
+    data, start, records = row[1] or b"", 0, []
+    for place, (seq, time, epoch, crc, size) in enumerate(places, after + 1):
+        if seq != place:
+            raise CorruptLogError(stream, place, f"it is missing, the next one is {seq}")
+        item = data[start : start + size]
+        start += size
+        if checksum(stream, seq, item) != crc:
+            raise CorruptLogError(stream, seq, "its checksum does not match")
+        try:
+            event = decode_event(item)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise CorruptLogError(stream, seq, f"it cannot be decoded: {error}") from error
+        records.append(Recorded(stream=stream, seq=seq, time=time, epoch=epoch, event=event))
+    return records
+
+
+def _reject(append: Append, error: Exception) -> None:
+    """Tell the one append that cannot be written why; raises what is no plain refusal."""
+    refusal: Exception
+    reason = str(error)
+    if reason == "fenced":
+        refusal = FencedError(append.epoch)
+    elif reason == "time":
+        refusal = went_back(append.stream, append.time)
+    elif reason == "conflict" or "beamflow_events.stream" in reason:
+        refusal = ConflictError(append.stream, append.expected)
+    elif not isinstance(error, sqlite3.IntegrityError):
+        refusal = PayloadError(
+            f"event for {append.stream!r}",
+            "it is larger than SQLite can store. Keep it elsewhere and pass an id",
+        )
+    else:
+        raise error
+    if not append.waiter.done():
+        append.waiter.set_exception(refusal)
+
+
+def _names(states: Any) -> str:
+    return msgspec.json.encode([state.value for state in states]).decode()
