@@ -63,19 +63,15 @@ class Batch:
 
     def add(self, append: Append, events: Sequence[Event], data: Sequence[bytes]) -> None:
         """Add an append: a row for each event and for each change that it makes to the indexes."""
-        stream, expected, time, epoch, _ = append
-        start, size = len(self._rows), self._bytes
-        try:
-            for seq, (event, item) in enumerate(zip(events, data, strict=True), expected + 1):
-                self._row((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
-                for change in project(stream, time, event):
-                    kind, key = _target(change)
-                    self._row((kind, key, 0, time, epoch, 0), _document(change))
-        except BaseException:
-            del self._rows[start:], self._data[start:]
-            self._bytes = size
-            raise
-        self._ended(append)
+        stream, seq, time, epoch, _ = append
+        rows: list[tuple[Place, bytes]] = []
+        for event, item in zip(events, data, strict=True):
+            seq += 1
+            rows.append(((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item))
+            for change in project(stream, time, event):
+                kind, key, document = _change(change)
+                rows.append(((kind, key, 0, time, epoch, 0), document))
+        self._take(append, rows)
 
     def parameters(self) -> tuple[str, bytes]:
         """Return the rows as JSON, and the data that they point into."""
@@ -89,39 +85,31 @@ class Batch:
     def _part(self, first: int, end: int) -> Batch:
         part = Batch()
         for index in range(first, end):
-            for row in range(self._ends[index - 1] if index else 0, self._ends[index]):
-                part._row(self._rows[row][:6], self._data[row])
-            part._ended(self.appends[index])
+            rows = range(self._ends[index - 1] if index else 0, self._ends[index])
+            part._take(
+                self.appends[index], [(self._rows[row][:6], self._data[row]) for row in rows]
+            )
         return part
 
-    def _row(self, place: Place, data: bytes) -> None:
-        size = len(data)
-        self._rows.append((*place, self._bytes + 1, size))
-        self._data.append(data)
-        self._bytes += size
-
-    def _ended(self, append: Append) -> None:
+    def _take(self, append: Append, rows: Sequence[tuple[Place, bytes]]) -> None:
+        first = self._bytes + 1
+        for place, item in rows:
+            size = len(item)
+            self._rows.append((*place, first, size))
+            self._data.append(item)
+            first += size
+        self._bytes = first - 1
         self.appends.append(append)
         self._ends.append(len(self._rows))
 
 
-def _target(change: Projection) -> tuple[int, str]:
+def _change(change: Projection) -> tuple[int, str, bytes]:
     match change:
-        case WorkflowOpened():
-            return _WORKFLOW_OPENED, change.summary.id
+        case WorkflowOpened(summary=summary):
+            return _WORKFLOW_OPENED, summary.id, _encoder.encode(summary)
         case WorkflowMoved():
-            return _WORKFLOW_MOVED, change.id
-        case LetterOpened():
-            return _LETTER_OPENED, change.letter.workflow_id
+            return _WORKFLOW_MOVED, change.id, _encoder.encode(change)
+        case LetterOpened(letter=letter):
+            return _LETTER_OPENED, letter.workflow_id, _encoder.encode(letter)
         case LetterClosed():
-            return _LETTER_CLOSED, change.workflow_id
-
-
-def _document(change: Projection) -> bytes:
-    match change:
-        case WorkflowOpened():
-            return _encoder.encode(change.summary)
-        case LetterOpened():
-            return _encoder.encode(change.letter)
-        case WorkflowMoved() | LetterClosed():
-            return _encoder.encode(change)
+            return _LETTER_CLOSED, change.workflow_id, _encoder.encode(change)
