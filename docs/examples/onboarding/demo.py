@@ -29,20 +29,21 @@ async def run_demo(path: Path, *, seed: int, applications: int, kills: int) -> b
     """Run everything in an empty folder; tell whether the proof holds."""
     folder = Folder(path)
     accepted = take_in(folder, applications)
-    with Display(folder, applications=accepted, kills=kills) as display:
-        for row in read_applications(folder.applications):
-            if isinstance(row, Refusal):
-                display.say(f"refused row {row.row}: {row.reason}")
-        async with asyncio.timeout(LIMIT_S), open_town(folder, seed) as addresses:
-            display.say("the services are up: identity, credit and billing by HTTP, mail by SMTP")
-            nemesis = Nemesis(
-                [sys.executable, str(HERE / "intake.py"), str(folder.applications), folder.store],
-                os.environ | addresses,
-                Random(seed),
-            )
+    display = Display(folder, applications=accepted, kills=kills)
+    for row in read_applications(folder.applications):
+        if isinstance(row, Refusal):
+            display.say(f"refused row {row.row}: {row.reason}")
+    async with asyncio.timeout(LIMIT_S), open_town(folder, seed) as addresses:
+        display.say("the services are up: identity, credit and billing by HTTP, mail by SMTP")
+        nemesis = Nemesis(
+            [sys.executable, str(HERE / "intake.py"), str(folder.applications), folder.store],
+            os.environ | addresses,
+            Random(seed),
+        )
+        with display.live():
             await nemesis.run(folder, display, applications=accepted, kills=kills)
-        display.say(f"all {accepted:,} onboardings have ended")
-        compensated = await archive(folder)
+    display.say(f"all {accepted:,} onboardings have ended")
+    compensated = await archive(folder)
     proof = prove(folder)
     report(display.console, proof, compensated)
     return proof.holds

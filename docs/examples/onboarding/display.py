@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -15,9 +16,7 @@ from folder import SERVICES
 from services.ledger import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Iterator, Mapping
 
     from folder import Folder
 
@@ -25,7 +24,7 @@ __all__ = ["Display", "requests_table"]
 
 
 class Display:
-    """Shows how far the run is. Enter it around the part that takes time."""
+    """Shows how far the run is."""
 
     def __init__(self, folder: Folder, *, applications: int, kills: int) -> None:
         """Begin to count the time."""
@@ -37,24 +36,17 @@ class Display:
         )
         self._ended = self._bars.add_task("ended", total=applications)
         self._kills = self._bars.add_task("kill -9", total=kills)
-        self._live = Live(
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """Show a table of what the services have recorded so far, if there is a terminal."""
+        if not self.console.is_terminal:
+            yield
+            return
+        with Live(
             get_renderable=self._render, console=self.console, refresh_per_second=5, transient=True
-        )
-
-    def __enter__(self) -> Self:
-        """Begin to show the table, if there is a terminal."""
-        if self.console.is_terminal:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Take the table away."""
-        self._live.stop()
+        ):
+            yield
 
     @property
     def elapsed_s(self) -> float:

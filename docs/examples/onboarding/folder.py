@@ -81,7 +81,7 @@ class Folder:
     def read_requests(self, service: str) -> list[Entry]:
         """Return the requests that a service has recorded, in order."""
         if service == "policies":
-            return read_book(self.policies) if self.policies.exists() else []
+            return read_book(self.policies)
         with self.ledger(service).open("rb") as lines:
             return read_ledger(lines)
 

@@ -23,7 +23,8 @@ __all__ = ["MailboxClosed", "PaymentDeclined", "ask", "open_policy_book", "send"
 T = TypeVar("T")
 
 REFUSED = 422
-smtp_sessions = asyncio.Semaphore(20)
+calls, deliveries = asyncio.Semaphore(40), asyncio.Semaphore(20)
+"""How many at once the services are bothered with, over HTTP and over SMTP."""
 
 
 class PaymentDeclined(Exception):  # noqa: N818 (an answer, not a defect)
@@ -41,11 +42,12 @@ async def ask(service: str, question: object, answer: type[T], *, key: str) -> T
         PaymentDeclined: the answer is no.
         httpx.HTTPError: there is no answer; it may be worth another attempt.
     """
-    response = await http().post(
-        os.environ[f"{service.upper()}_URL"],
-        content=msgspec.json.encode(question),
-        headers={"Idempotency-Key": key},
-    )
+    async with calls:
+        response = await http().post(
+            os.environ[f"{service.upper()}_URL"],
+            content=msgspec.json.encode(question),
+            headers={"Idempotency-Key": key},
+        )
     if response.status_code == REFUSED:
         raise PaymentDeclined(response.json()["reason"])
     response.raise_for_status()
@@ -68,7 +70,7 @@ async def send(purpose: str, to: Application, *, subject: str, text: str, key: s
     message["Idempotency-Key"] = key
     message.set_content(text)
     host, port = os.environ["MAIL_ADDRESS"].split(":")
-    async with smtp_sessions:
+    async with deliveries:
         try:
             await aiosmtplib.send(message, hostname=host, port=int(port), start_tls=False)
         except aiosmtplib.SMTPResponseException as error:
@@ -80,7 +82,7 @@ async def send(purpose: str, to: Application, *, subject: str, text: str, key: s
 @functools.cache
 def http() -> httpx.AsyncClient:
     """Return the client of this process; its timeout is longer than that of any step."""
-    return httpx.AsyncClient(timeout=60.0, limits=httpx.Limits(max_connections=50))
+    return httpx.AsyncClient(timeout=60.0)
 
 
 @functools.cache

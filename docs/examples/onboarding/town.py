@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.policies import PolicyBook
+
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
@@ -29,6 +31,7 @@ ADDRESSES = {
 @asynccontextmanager
 async def open_town(folder: Folder, seed: int) -> AsyncIterator[dict[str, str]]:
     """Run the services; gives the environment variables that say where they are."""
+    PolicyBook(folder.policies)
     processes = await asyncio.gather(*(start(folder, name, seed) for name in ADDRESSES))
     try:
         addresses = {"POLICY_BOOK": str(folder.policies)}
