@@ -385,7 +385,7 @@ async def _receive(actor: Actor, cell: Cell) -> None:
             await actor.handle_info(item.message)
         else:
             await actor.handle_cast(item)
-        cell.current = None
+        cell.current = item = None  # an idle actor holds on to nothing
         handled += 1
         if handled >= MESSAGES_PER_TURN_MAX or monotonic() - started >= TURN_S_MAX:
             handled = 0
