@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from supervision.errors import (
@@ -540,7 +541,8 @@ class Cell:
                 task.exception()
             return
         if asyncio.iscoroutine(self.actor):
-            self.actor.close()
+            with suppress(RuntimeError):  # it refuses even that; nobody will run it any more
+                self.actor.close()
         if task.cancelled():
             self.conclude(*self.explain(asyncio.CancelledError()))
             return

@@ -105,4 +105,4 @@ class ManualClock:
             self._passed = max(self._passed, when)
             timer.callback(*timer.args)
             await settle()
-        self._passed = until
+        self._passed = max(self._passed, until)
