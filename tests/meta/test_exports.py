@@ -27,13 +27,8 @@ MODULES = sorted(
 )
 FACADES = [beamflow, supervision]
 PUBLIC_METHODS_MAX = 12
-
-
-def is_defined_here(module: ModuleType, value: object) -> bool:
-    """Classes and functions that the module itself defines."""
-    return (inspect.isclass(value) or inspect.isfunction(value)) and (
-        value.__module__ == module.__name__
-    )
+CALLBACK = re.compile(r"init|setup|terminate|handle_\w+")
+"""What users override and never call."""
 
 
 def by_kind(name: str) -> tuple[int, list[str | int]]:
@@ -49,18 +44,6 @@ def test_all_is_sorted_and_importable(name: str) -> None:
     exported = list(getattr(module, "__all__", []))
     assert exported == sorted(set(exported), key=by_kind)
     assert [entry for entry in exported if not hasattr(module, entry)] == []
-
-
-@pytest.mark.parametrize("name", MODULES)
-def test_all_is_complete(name: str) -> None:
-    """What a module defines without a leading underscore, it exports."""
-    module = importlib.import_module(name)
-    defined = {
-        key
-        for key, value in vars(module).items()
-        if not key.startswith("_") and is_defined_here(module, value)
-    }
-    assert defined - set(getattr(module, "__all__", [])) == set()
 
 
 @pytest.mark.parametrize("facade", FACADES, ids=lambda module: module.__name__)
@@ -97,7 +80,7 @@ def test_every_public_name_has_a_docstring(facade: ModuleType) -> None:
 
 @pytest.mark.parametrize("facade", FACADES, ids=lambda module: module.__name__)
 def test_no_public_class_grows_into_a_heap(facade: ModuleType) -> None:
-    """At most a dozen public methods; the next one belongs to a sub-object named by a noun."""
+    """At most a dozen methods to call; the next one belongs to a sub-object named by a noun."""
     heaps = {
         name: len(methods)
         for name in facade.__all__
@@ -106,7 +89,9 @@ def test_no_public_class_grows_into_a_heap(facade: ModuleType) -> None:
             methods := [
                 member
                 for member, attribute in vars(cls).items()
-                if not member.startswith("_") and inspect.isfunction(attribute)
+                if inspect.isfunction(attribute)
+                and not member.startswith("_")
+                and not CALLBACK.fullmatch(member)
             ]
         )
         > PUBLIC_METHODS_MAX

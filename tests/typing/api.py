@@ -64,11 +64,6 @@ async def unbook(booking: str, number: int) -> None:
     """It may have a policy of its own."""
 
 
-@book.compensation  # type: ignore[arg-type] # it would be called with an int, too
-async def unbook_wrongly(booking: str, number: str) -> None:
-    """The arguments must be those of the step."""
-
-
 @workflow
 async def onboard(application: Application, plan: str = "basic") -> Policy:
     """Types flow through steps, gather and receive."""
@@ -106,4 +101,4 @@ async def host(application: Application) -> None:
         assert_type(engine.handle("customer-42"), WorkflowHandle[Any])
         assert_type(await onboard(application), Policy)
         await engine.start(onboard, 42, id="wrong")  # type: ignore[arg-type] # not an Application
-        await engine.start(renamed, id="wrong")  # type: ignore[call-arg] # the number is missing
+        await engine.start(renamed, id="wrong")  # type: ignore[arg-type] # the number is missing
