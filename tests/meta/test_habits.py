@@ -1,0 +1,44 @@
+"""Habits that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(
+    file for package in ("beamflow", "supervision") for file in (ROOT / package).rglob("*.py")
+)
+
+TASK_HOMES = {
+    "supervision/ref.py",  # the task of a child, and those that an actor spawns
+    "beamflow/engine/execution.py",  # the main task of a workflow, on the workflow's own loop
+    "beamflow/testing/store_suite.py",  # the writers of a test
+}
+EXEMPTION = re.compile(r"# noqa(?P<codes>:[ A-Z0-9,]+)?(?P<reason>.*)")
+
+
+def test_every_task_has_a_supervisor() -> None:
+    """Tasks are made in one place, where somebody notices their end."""
+    homes = {
+        str(file.relative_to(ROOT))
+        for file in SOURCES
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in {"create_task", "ensure_future", "start_soon"}
+    }
+    assert homes - TASK_HOMES == set()
+
+
+def test_every_exemption_has_its_reason() -> None:
+    """An ignored rule is named, and what speaks for ignoring it stands on the same line."""
+    bare = [
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in SOURCES
+        for number, line in enumerate(file.read_text().splitlines(), start=1)
+        if (found := EXEMPTION.search(line))
+        and (not found["codes"] or len(found["reason"].strip(" -")) < len("why"))
+    ]
+    assert bare == []
