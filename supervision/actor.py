@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Actor", "ReplyTo", "launch"]
 
 MESSAGES_PER_TURN_MAX: Final = 64
+MESSAGES_PER_LOOK: Final = 4
 TURN_S_MAX: Final = 0.005
 
 _T = TypeVar("_T")
@@ -299,23 +300,69 @@ async def _run(body: Coroutine[object, object, object], cell: Cell) -> ExitReaso
 
 
 async def _live(actor: Actor, cell: Cell) -> ExitReason:
-    """Live as an actor; gives the exit reason and raises nothing."""
+    """Live as an actor: init, then one message after the other, system lane first, until something raises.
+
+    Gives the exit reason and raises nothing. The loop stands here and not in a coroutine of its own, because
+    every idle actor would hold that one too.
+    """
     reason: ExitReason = NORMAL
+    mailbox = cell.mailbox
+    user = mailbox.user
+    handled = 0
+    started = 0.0
     try:
-        first = await actor.init()
-        if first is IGNORE:
-            await cell.end_tasks()
-            cell.report_started(IGNORE)
+        if await _begin(actor, cell) is IGNORE:
             return NORMAL
-        cell.report_started(None)
-        while first is not None:
-            first = await actor.handle_continue(_term(first))
-        await _receive(actor, cell)
+        while True:
+            if cell.requested or cell.killed:
+                raise CancelledError  # a callback has swallowed it
+            if mailbox.system:
+                await _handle_system(actor, mailbox.system.popleft())
+                continue
+            if not user or mailbox.paused:
+                handled = 0
+                await mailbox.waiting(cell.runtime.loop)
+                continue
+            item = user.popleft()
+            if mailbox.bounded:
+                mailbox.freed()
+            cell.current = item
+            if type(item) is Call:
+                await _answer(actor, cell, item)
+            elif type(item) is Info:
+                await actor.handle_info(item.message)
+            else:
+                await actor.handle_cast(item)
+            cell.current = item = None  # an idle actor holds on to nothing
+            handled += 1
+            if handled == 1:
+                started = cell.runtime.clock.monotonic()
+            elif not handled % MESSAGES_PER_LOOK and _turn_is_over(cell, handled, started):
+                handled = 0
+                await pass_turn()
     except GeneratorExit:
         raise
     except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
         reason, cell.cause = cell.explain(error)
     return await _farewell(actor, cell, reason)
+
+
+async def _begin(actor: Actor, cell: Cell) -> Ignore | None:
+    first = await actor.init()
+    if first is IGNORE:
+        await cell.end_tasks()
+        cell.report_started(IGNORE)
+        return IGNORE
+    cell.report_started(None)
+    while first is not None:
+        first = await actor.handle_continue(_term(first))
+    return None
+
+
+def _turn_is_over(cell: Cell, handled: int, started: float) -> bool:
+    return (
+        handled >= MESSAGES_PER_TURN_MAX or cell.runtime.clock.monotonic() - started >= TURN_S_MAX
+    )
 
 
 def _term(first: object) -> object:
@@ -329,8 +376,10 @@ def _term(first: object) -> object:
 async def _farewell(actor: Actor, cell: Cell, reason: ExitReason) -> ExitReason:
     _forget_cancels(cell)
     await cell.end_tasks()
-    if not cell.started or (cell.killed and not cell.orderly):
-        return _unless_killed(cell, reason)
+    if not cell.started:
+        return reason
+    if cell.killed and not cell.orderly:
+        return KILLED
     try:
         await actor.terminate(reason)
     except GeneratorExit:
@@ -352,44 +401,6 @@ def _forget_cancels(cell: Cell) -> None:
     task = cell.task
     while task is not None and task.cancelling():
         task.uncancel()
-
-
-async def _receive(actor: Actor, cell: Cell) -> None:
-    """Take one message after the other, system lane first, until something raises."""
-    mailbox = cell.mailbox
-    user = mailbox.user
-    loop = cell.runtime.loop
-    monotonic = cell.runtime.clock.monotonic
-    bounded = mailbox.bounded
-    handled = 0
-    started = 0.0
-    while True:
-        if cell.requested or cell.killed:
-            raise CancelledError  # a callback has swallowed it
-        if mailbox.system:
-            await _handle_system(actor, mailbox.system.popleft())
-            continue
-        if not user or mailbox.paused:
-            handled = 0
-            await mailbox.waiting(loop)
-            continue
-        if handled == 0:
-            started = monotonic()
-        item = user.popleft()
-        if bounded:
-            mailbox.freed()
-        cell.current = item
-        if type(item) is Call:
-            await _answer(actor, cell, item)
-        elif type(item) is Info:
-            await actor.handle_info(item.message)
-        else:
-            await actor.handle_cast(item)
-        cell.current = item = None  # an idle actor holds on to nothing
-        handled += 1
-        if handled >= MESSAGES_PER_TURN_MAX or monotonic() - started >= TURN_S_MAX:
-            handled = 0
-            await pass_turn()
 
 
 async def _answer(actor: Actor, cell: Cell, call: Call) -> None:

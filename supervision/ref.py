@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from supervision.errors import (
@@ -707,7 +708,7 @@ class Cell:
             self.spawned = set()
         task = self.runtime.loop.create_task(self._guarded(body), name=name or f"{self.path}+")
         self.spawned.add(task)
-        task.add_done_callback(self._spawned_done)
+        task.add_done_callback(partial(self._spawned_done, body))
         return task
 
     async def _guarded(self, body: Coroutine[object, object, _T]) -> _T:
@@ -718,7 +719,10 @@ class Cell:
             self.mailbox.put_system(TaskCrashed(error))
             raise asyncio.CancelledError from error
 
-    def _spawned_done(self, task: asyncio.Task[_T]) -> None:
+    def _spawned_done(
+        self, body: Coroutine[object, object, _T], task: asyncio.Task[_T]
+    ) -> None:
+        body.close()  # it may never have begun
         if self.spawned is not None:
             self.spawned.discard(task)
         if task.cancelled():

