@@ -277,7 +277,7 @@ def launch(
         cell = Cell(runtime, parent, child_id, body, mailbox, body.ref_type)
         cell.trap_exit = body.trap_exit
         cell.orderly = body.orderly
-        body._cell = cell  # noqa: SLF001 - an actor gets its cell here and nowhere else
+        body._cell = cell
         return cell, cell.launch(_live(body, cell), context)
     if not iscoroutine(body):
         raise TypeError(f"a start function must give an Actor or a coroutine, not {body!r}")
@@ -293,7 +293,7 @@ async def _run(body: Coroutine[object, object, object], cell: Cell) -> ExitReaso
         await body
     except GeneratorExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
+    except BaseException as error:
         reason, cell.cause = cell.explain(error)
         return reason
     return cell.explain(None)[0]
@@ -342,7 +342,7 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
                 await pass_turn()
     except GeneratorExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
+    except BaseException as error:
         reason, cell.cause = cell.explain(error)
     return await _farewell(actor, cell, reason)
 
@@ -384,7 +384,7 @@ async def _farewell(actor: Actor, cell: Cell, reason: ExitReason) -> ExitReason:
         await actor.terminate(reason)
     except GeneratorExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - only an exit reason may reach the task
+    except BaseException as error:
         later, cause = cell.explain(error)
         if not (isinstance(error, CancelledError) and later is not KILLED):
             cell.cause = cause

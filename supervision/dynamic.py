@@ -15,10 +15,10 @@ from supervision.errors import (
 )
 from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
 from supervision.reasons import NORMAL, ExitReason, is_normal
-from supervision.ref import ActorRef
 from supervision.restarts import RestartIntensity, is_count
 
 if TYPE_CHECKING:
+    from supervision.ref import ActorRef
     from collections.abc import Iterable
 
     from supervision.messages import ChildExited

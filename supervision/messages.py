@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from asyncio import Future
 from enum import Enum
-from typing import Final
+from typing import Final, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asyncio import Future
 
 __all__ = [
     "IGNORE",

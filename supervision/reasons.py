@@ -71,7 +71,7 @@ ExitReason = object
 """One of the strings of this module, a `Shutdown`, an exception, or any other object given to `Stop`."""
 
 
-class Stop(BaseException):  # noqa: N818 - a request, not an error
+class Stop(BaseException):
     """Raised inside an actor or a child function to end it with a reason of its choice.
 
     It derives from `BaseException`, so that an ``except Exception`` on the way does not eat it.

@@ -232,7 +232,7 @@ class ActorRef:
                 return
             await cell.mailbox.room(cell.runtime.loop)
 
-    async def call(self, request: object, timeout: float | None = 5.0) -> object:  # noqa: ASYNC109 - OTP's call
+    async def call(self, request: object, timeout: float | None = 5.0) -> object:
         """Ask `handle_call` and wait for what it returns.
 
         Args:
@@ -262,7 +262,7 @@ class ActorRef:
         finally:
             timer.cancel()
 
-    async def stop(self, reason: ExitReason = NORMAL, timeout: float | None = None) -> None:  # noqa: ASYNC109
+    async def stop(self, reason: ExitReason = NORMAL, timeout: float | None = None) -> None:
         """End the actor after its current message, ahead of what waits in its mailbox, and wait for its end.
 
         Its supervisor treats that as the actor's own exit: a permanent child is restarted.
@@ -301,7 +301,7 @@ class ActorRef:
         """
         cell = self._cell
         if isinstance(watcher, ActorRef):
-            return cell.watch_for(watcher._cell)  # noqa: SLF001 - refs open refs
+            return cell.watch_for(watcher._cell)
         callback = watcher
         monitor = Monitor(cell, None)
         dead = cell.over
@@ -315,13 +315,13 @@ class ActorRef:
 
     def link(self, other: ActorRef) -> None:
         """Link two actors both ways: the abnormal end of one ends the other, unless that one traps exits."""
-        other._cell.link(self._cell)  # noqa: SLF001 - refs open refs
+        other._cell.link(self._cell)
 
     def unlink(self, other: ActorRef) -> None:
         """Undo `link`; harmless when they are not linked."""
-        other._cell.unlink(self._cell)  # noqa: SLF001 - refs open refs
+        other._cell.unlink(self._cell)
 
-    async def wait(self, timeout: float | None = None) -> ExitReason:  # noqa: ASYNC109 - as in call
+    async def wait(self, timeout: float | None = None) -> ExitReason:
         """Wait until this life has ended; gives its exit reason, also of one that ended long ago.
 
         Args:
@@ -495,7 +495,7 @@ class Cell:
         self.mailbox.close()
         self._press(0, brutal)
 
-    def _press(self, attempt: int, brutal: bool) -> None:  # noqa: FBT001 - a timer passes no keywords
+    def _press(self, attempt: int, brutal: bool) -> None:
         task = self.task
         if self.over or task is None:
             return
@@ -796,5 +796,5 @@ def _close(task: asyncio.Task[ExitReason]) -> None:
     body = task.get_coro()
     try:
         body.close()
-    except BaseException:  # noqa: BLE001, S110 - whatever the child answers, the ladder goes on
+    except BaseException:
         pass

@@ -60,7 +60,7 @@ class Runtime:
             return
         try:
             self.observer(event)
-        except Exception as error:  # noqa: BLE001 - an observer must never harm the tree
+        except Exception as error:
             self.loop.call_exception_handler(
                 {"message": f"supervision: the observer failed on {event!r}", "exception": error}
             )

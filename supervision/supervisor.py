@@ -20,10 +20,10 @@ from supervision.errors import (
 from supervision.messages import IGNORE, ChildExited, Ignore
 from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
 from supervision.reasons import SHUTDOWN, ExitReason, Stop
-from supervision.ref import ActorRef
 from supervision.restarts import RestartIntensity
 
 if TYPE_CHECKING:
+    from supervision.ref import ActorRef
     from collections.abc import Hashable, Iterable
 
 __all__ = ["AutoShutdown", "Strategy", "Supervisor", "SupervisorRef"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from functools import partial
-from random import Random  # noqa: TID251 - jitter is drawn here, and handed in to all below
+from random import Random
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from supervision.actor import Actor, launch
@@ -99,7 +99,7 @@ class System(Generic[_R]):
         """
         if self._cell is not None:
             raise RuntimeError("a system is started once. Make a new one, with a new root.")
-        runtime = Runtime(asyncio.get_running_loop(), self._clock, self._observer, Random().random)  # noqa: S311
+        runtime = Runtime(asyncio.get_running_loop(), self._clock, self._observer, Random().random)
         cell, ready = launch(
             self._actor,
             runtime,
