@@ -131,26 +131,28 @@ class SQLiteStore:
             if isinstance(error, sqlite3.Error):
                 raise unavailable(repr(self), error) from error
             raise
+        self._work = asyncio.Event()
         self._failure = None
 
     async def serve(self) -> None:
         """Commit what `append` is handed, until cancelled. The port tells the contract."""
         self._check_usable()
-        while True:
-            await self._work.wait()
-            self._check_usable()
-            batch = self._in_flight = self._batches.popleft()
-            if not self._batches:
-                self._work.clear()
-            try:
-                await self._commit(batch)
-            except Exception as error:
-                self._fail(unavailable(repr(self), error))
-                raise self._refusal() from error
-            except BaseException:
+        try:
+            while True:
+                self._check_usable()
+                if self._batches:
+                    self._in_flight = self._batches.popleft()
+                    await self._commit(self._in_flight)
+                    self._in_flight = None
+                else:
+                    self._work.clear()
+                    await self._work.wait()
+        except Exception as error:
+            self._fail(unavailable(repr(self), error))
+            raise self._refusal() from error
+        finally:
+            if self._in_flight is not None:
                 self._fail(self._unusable("its writer was stopped in the middle of a commit"))
-                raise
-            self._in_flight = None
 
     async def close(self) -> None:
         """Close the file; the lease is free from here on. The port tells the contract."""
@@ -289,8 +291,8 @@ class SQLiteStore:
     async def release(self, lease: Lease) -> None:
         """Give the lease back. The port tells the contract."""
         self._check_usable()
-        await self._write(_RELEASE, {"epoch": lease.epoch})
-        if self._lock is not None:
+        row = await self._write(_RELEASE, {"epoch": lease.epoch})
+        if row is not None and self._lock is not None:
             self._lock.release()
 
     # opening

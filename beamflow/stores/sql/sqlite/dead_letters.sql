@@ -1,4 +1,4 @@
-SELECT json_group_array(json_array(letter, state, closed_at, note, retried_as))
+SELECT json_group_array(json_array(letter, state, closed_at, json(note), retried_as))
 FROM (
   SELECT l.*
   FROM json_each(:states) AS wanted

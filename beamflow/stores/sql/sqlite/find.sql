@@ -1,7 +1,7 @@
 -- Each state gives its own first page from the index; what is left to sort is a few pages at most.
 SELECT json_group_array(json_object(
   'id', id, 'workflow', workflow, 'version', version, 'state', state, 'started_at', started_at,
-  'closed_at', closed_at, 'error', error
+  'closed_at', closed_at, 'error', json(error)
 ))
 FROM (
   SELECT w.*

@@ -1,3 +1,4 @@
 UPDATE beamflow_leases
 SET owner = NULL
 WHERE partition = 0 AND epoch = :epoch
+RETURNING epoch

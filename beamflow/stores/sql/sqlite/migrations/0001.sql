@@ -17,6 +17,7 @@ CREATE TABLE beamflow_events (
   UNIQUE (stream, seq)
 ) STRICT;
 
+-- What people wrote (error, note) stays JSON text, as it came: SQLite would cut it at a NUL.
 CREATE TABLE beamflow_workflows (
   id TEXT PRIMARY KEY,
   workflow TEXT NOT NULL,
@@ -24,7 +25,7 @@ CREATE TABLE beamflow_workflows (
   state TEXT NOT NULL,
   started_at INTEGER NOT NULL,
   closed_at INTEGER,
-  error TEXT
+  error TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX beamflow_workflows_by_state ON beamflow_workflows (state, started_at, id, workflow);
@@ -81,14 +82,14 @@ BEGIN
   INSERT OR REPLACE INTO beamflow_workflows (id, workflow, version, state, started_at, closed_at, error)
   VALUES (
     NEW.stream, NEW.data ->> 'workflow', NEW.data ->> 'version', NEW.data ->> 'state',
-    NEW.data ->> 'started_at', NEW.data ->> 'closed_at', NEW.data ->> 'error'
+    NEW.data ->> 'started_at', NEW.data ->> 'closed_at', NEW.data -> 'error'
   );
 END;
 
 CREATE TRIGGER beamflow_journal_workflow_moved INSTEAD OF INSERT ON beamflow_journal WHEN NEW.kind = 2
 BEGIN
   UPDATE beamflow_workflows
-  SET state = NEW.data ->> 'state', closed_at = NEW.data ->> 'closed_at', error = NEW.data ->> 'error'
+  SET state = NEW.data ->> 'state', closed_at = NEW.data ->> 'closed_at', error = NEW.data -> 'error'
   WHERE id = NEW.stream;
 END;
 
@@ -98,7 +99,7 @@ BEGIN
     workflow_id, workflow, created_at, letter, state, closed_at, note, retried_as
   )
   VALUES (
-    NEW.stream, NEW.data ->> 'workflow', NEW.data ->> 'created_at', NEW.data, 'open', NULL, '', ''
+    NEW.stream, NEW.data ->> 'workflow', NEW.data ->> 'created_at', NEW.data, 'open', NULL, '""', ''
   );
 END;
 
@@ -106,7 +107,7 @@ CREATE TRIGGER beamflow_journal_letter_closed INSTEAD OF INSERT ON beamflow_jour
 BEGIN
   UPDATE beamflow_dead_letters
   SET
-    state = NEW.data ->> 'state', closed_at = NEW.data ->> 'closed_at', note = NEW.data ->> 'note',
+    state = NEW.data ->> 'state', closed_at = NEW.data ->> 'closed_at', note = NEW.data -> 'note',
     retried_as = NEW.data ->> 'retried_as'
   WHERE workflow_id = NEW.stream;
 END;
