@@ -17,7 +17,7 @@ from beamflow import Engine, WorkflowFailedError
 from told import Told
 from workflow import Declined, Policy, onboard
 
-OPEN_AT_ONCE = 100
+OPEN_AT_ONCE = 150
 
 
 async def main(applications: Path, store: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from email.message import EmailMessage
+from collections import defaultdict
+from email.mime.text import MIMEText
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -23,8 +24,8 @@ __all__ = ["MailboxClosed", "PaymentDeclined", "ask", "open_policy_book", "send"
 T = TypeVar("T")
 
 REFUSED = 422
-calls, deliveries = asyncio.Semaphore(40), asyncio.Semaphore(20)
-"""How many at once the services are bothered with, over HTTP and over SMTP."""
+lines: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(10))
+"""How many requests each service is bothered with at once."""
 
 
 class PaymentDeclined(Exception):  # noqa: N818 (an answer, not a defect)
@@ -42,11 +43,9 @@ async def ask(service: str, question: object, answer: type[T], *, key: str) -> T
         PaymentDeclined: the answer is no.
         httpx.HTTPError: there is no answer; it may be worth another attempt.
     """
-    async with calls:
-        response = await http().post(
-            os.environ[f"{service.upper()}_URL"],
-            content=msgspec.json.encode(question),
-            headers={"Idempotency-Key": key},
+    async with lines[service]:
+        response = await client(service).post(
+            "/", content=msgspec.json.encode(question), headers={"Idempotency-Key": key}
         )
     if response.status_code == REFUSED:
         raise PaymentDeclined(response.json()["reason"])
@@ -61,18 +60,24 @@ async def send(purpose: str, to: Application, *, subject: str, text: str, key: s
         MailboxClosed: the mail server has refused it for good.
         aiosmtplib.SMTPException: it may be worth another attempt.
     """
-    message = EmailMessage()
+    message = MIMEText(text)
     message["From"] = "Onboarding <onboarding@insurance.example>"
     message["To"] = to.email
     message["Subject"] = subject
     message["Keywords"] = purpose
     message["Application"] = to.id
     message["Idempotency-Key"] = key
-    message.set_content(text)
     host, port = os.environ["MAIL_ADDRESS"].split(":")
-    async with deliveries:
+    async with lines["mail"]:
         try:
-            await aiosmtplib.send(message, hostname=host, port=int(port), start_tls=False)
+            await aiosmtplib.send(
+                message,
+                hostname=host,
+                port=int(port),
+                local_hostname="insurance.example",
+                start_tls=False,
+                timeout=2.0,
+            )
         except aiosmtplib.SMTPResponseException as error:
             if error.code >= 500:
                 raise MailboxClosed(error.message) from error
@@ -80,9 +85,9 @@ async def send(purpose: str, to: Application, *, subject: str, text: str, key: s
 
 
 @functools.cache
-def http() -> httpx.AsyncClient:
-    """Return the client of this process; its timeout is longer than that of any step."""
-    return httpx.AsyncClient(timeout=60.0)
+def client(service: str) -> httpx.AsyncClient:
+    """Return this process's client of a service; its timeout is longer than that of any step."""
+    return httpx.AsyncClient(base_url=os.environ[f"{service.upper()}_URL"], timeout=60.0)
 
 
 @functools.cache

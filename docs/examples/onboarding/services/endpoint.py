@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -44,7 +45,10 @@ def serve(action: str, decide: Decide, ledger: Ledger, mischief: Mischief) -> No
 
     async def post(request: Request) -> Response:
         key = request.headers["idempotency-key"]
-        body: Body = await request.json()
+        try:
+            body: Body = await request.json()
+        except ClientDisconnect:  # killed in the middle of a sentence
+            return Response(status_code=400)
         attempts[key] += 1
         fate = mischief.fate(key, attempts[key])
 

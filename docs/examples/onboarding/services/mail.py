@@ -23,7 +23,7 @@ __all__ = ["serve"]
 
 CLOSED_MAILBOXES = 0.02
 BUSY = 0.03
-UP_S, DOWN_S = (3.0, 6.0), (1.0, 2.0)
+UP_S, DOWN_S = (5.0, 9.0), (1.0, 1.5)
 
 
 class PostOffice:
