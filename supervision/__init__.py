@@ -63,15 +63,18 @@ from supervision.mailbox import (
     Overflow,
 )
 from supervision.messages import (
+    IDLE,
     IGNORE,
     Continue,
     Failure,
+    Idle,
     Ignore,
 )
 from supervision.parent import (
     ChildInfo,
     ParentRef,
 )
+from supervision.partition import PartitionSupervisor, PartitionSupervisorRef
 from supervision.reasons import (
     ABANDONED,
     CANCELLED,
@@ -91,6 +94,7 @@ from supervision.ref import (
     Exit,
     Monitor,
 )
+from supervision.registry import Entry, Keys, Name, Registry, RegistryChange
 from supervision.restarts import (
     Backoff,
 )
@@ -104,11 +108,14 @@ from supervision.system import (
     System,
     run,
 )
+from supervision.task import TaskHandle, TaskSupervisor, TaskSupervisorRef
+from supervision.tree import Node, picture
 
 __all__ = [
     "ABANDONED",
     "BRUTAL_KILL",
     "CANCELLED",
+    "IDLE",
     "IGNORE",
     "INFINITY",
     "KILLED",
@@ -143,20 +150,29 @@ __all__ = [
     "Down",
     "DynamicSupervisor",
     "DynamicSupervisorRef",
+    "Entry",
     "Event",
     "Exit",
     "ExitReason",
     "Exited",
     "Failure",
     "GaveUp",
+    "Idle",
     "Ignore",
+    "Keys",
     "MailboxFullError",
     "MaxChildrenError",
     "Monitor",
+    "Name",
     "NameTakenError",
+    "Node",
     "Observer",
     "Overflow",
     "ParentRef",
+    "PartitionSupervisor",
+    "PartitionSupervisorRef",
+    "Registry",
+    "RegistryChange",
     "ReplyTo",
     "Restart",
     "RestartLimitError",
@@ -176,8 +192,12 @@ __all__ = [
     "System",
     "SystemClock",
     "TaskFailed",
+    "TaskHandle",
+    "TaskSupervisor",
+    "TaskSupervisorRef",
     "Timer",
     "Zombie",
     "is_normal",
+    "picture",
     "run",
 ]

@@ -9,12 +9,15 @@ from supervision.clock import pass_turn
 from supervision.errors import StashFullError
 from supervision.mailbox import Mailbox, Overflow
 from supervision.messages import (
+    IDLE,
     IGNORE,
     Call,
     Continue,
+    GetState,
     Ignore,
     Info,
     StopRequest,
+    Suspend,
     TaskCrashed,
 )
 from supervision.reasons import KILLED, NORMAL, ExitReason, Stop
@@ -22,7 +25,7 @@ from supervision.ref import ActorRef, Cell, Down, Monitor
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Coroutine, Hashable
+    from collections.abc import Callable, Coroutine, Hashable
     from contextvars import Context
 
     from supervision.runtime import Runtime
@@ -89,6 +92,9 @@ class Actor:
         trap_exit: Whether ends of linked actors come as `Exit` messages and do not end this one.
         stash_limit: How many messages `stash` may hold.
         ref_type: What refs to this actor are.
+        idle_timeout: Seconds without any message after which `handle_info` gets `IDLE`, again and again;
+            None for never. May be set at any time.
+        claim: Called with the ref before the task starts, to take a name; see `Registry.via`.
         orderly: Whether `terminate` runs even when it is killed, because it has children to stop.
     """
 
@@ -99,6 +105,8 @@ class Actor:
     ref_type: ClassVar[type[ActorRef]] = ActorRef
     orderly: ClassVar[bool] = False
 
+    idle_timeout: float | None = None
+    claim: Callable[[ActorRef], object] | None = None
     _cell: Cell
 
     @property
@@ -170,6 +178,10 @@ class Actor:
         Args:
             reason: Why the life ends.
         """
+
+    def get_state(self) -> object:
+        """Show the state to `ActorRef.get_state`; by default a copy of the instance's attributes."""
+        return {name: value for name, value in vars(self).items() if name not in {"_cell", "claim"}}
 
     # For use inside callbacks
 
@@ -278,6 +290,8 @@ def launch(
         cell.trap_exit = body.trap_exit
         cell.orderly = body.orderly
         body._cell = cell
+        if body.claim is not None:
+            body.claim(cell.ref)
         return cell, cell.launch(_live(body, cell), context)
     if not iscoroutine(body):
         raise TypeError(f"a start function must give an Actor or a coroutine, not {body!r}")
@@ -317,11 +331,14 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
             if cell.requested or cell.killed:
                 raise CancelledError  # a callback has swallowed it
             if mailbox.system:
-                await _handle_system(actor, mailbox.system.popleft())
+                await _handle_system(actor, cell, mailbox.system.popleft())
                 continue
             if not user or mailbox.paused:
                 handled = 0
-                await mailbox.waiting(cell.runtime.loop)
+                if actor.idle_timeout is None:
+                    await mailbox.waiting(cell.runtime.loop)
+                else:
+                    await _wait_idle(actor, cell, actor.idle_timeout)
                 continue
             item = user.popleft()
             if mailbox.bounded:
@@ -345,6 +362,24 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
     except BaseException as error:
         reason, cell.cause = cell.explain(error)
     return await _farewell(actor, cell, reason)
+
+
+async def _wait_idle(actor: Actor, cell: Cell, seconds: float) -> None:
+    mailbox = cell.mailbox
+    idle = False
+
+    def time_is_up() -> None:
+        nonlocal idle
+        idle = not (mailbox.user or mailbox.system)
+        mailbox.wake()
+
+    timer = cell.runtime.clock.call_later(seconds, time_is_up)
+    try:
+        await mailbox.waiting(cell.runtime.loop)
+    finally:
+        timer.cancel()
+    if idle and not mailbox.paused:
+        await actor.handle_info(IDLE)
 
 
 async def _begin(actor: Actor, cell: Cell) -> Ignore | None:
@@ -413,11 +448,22 @@ async def _answer(actor: Actor, cell: Cell, call: Call) -> None:
         call.answer(reply)
 
 
-async def _handle_system(actor: Actor, message: object) -> None:
+async def _handle_system(actor: Actor, cell: Cell, message: object) -> None:
     if type(message) is StopRequest:
         raise Stop(message.reason)
     if type(message) is TaskCrashed:
         raise message.error
+    if type(message) is Call:
+        _answer_system(actor, cell, message)
+        return
     if type(message) is Down and not message.monitor.settle():
         return
     await actor.handle_info(message)
+
+
+def _answer_system(actor: Actor, cell: Cell, call: Call) -> None:
+    if type(call.request) is GetState:
+        call.answer(actor.get_state())
+        return
+    cell.mailbox.paused = type(call.request) is Suspend
+    call.answer(None)

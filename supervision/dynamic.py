@@ -18,10 +18,10 @@ from supervision.reasons import NORMAL, ExitReason, is_normal
 from supervision.restarts import RestartIntensity, is_count
 
 if TYPE_CHECKING:
-    from supervision.ref import ActorRef
     from collections.abc import Iterable
 
     from supervision.messages import ChildExited
+    from supervision.ref import ActorRef
 
 __all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
 
@@ -215,6 +215,7 @@ class DynamicSupervisor(Parent):
                 [("auto_shutdown", "never"), ("significant", True)],
                 "Children of a dynamic supervisor have no significance.",
             )
+        self.check_backoff(spec)
         child = Child(spec)
         try:
             await self.bring_up(child)

@@ -118,9 +118,9 @@ class Ladder:
 
 
 def _stack(cell: Cell) -> tuple[str, ...]:
-    if cell.task is None:
-        return ()
-    return tuple(
-        f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
-        for frame in cell.task.get_stack()
-    )
+    lines = []
+    waits: object = None if cell.task is None else cell.task.get_coro()
+    while (frame := getattr(waits, "cr_frame", None)) is not None:
+        lines.append(f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}")
+        waits = getattr(waits, "cr_await", None)
+    return tuple(lines)

@@ -154,9 +154,10 @@ class Mailbox:
                 waiter.set_result(None)
 
     def drain(self) -> list[object]:
-        """Close, and take out all that is left of the user lane."""
+        """Close, and take out all that is left: the user lane, and the calls in the system lane."""
         self.close()
         left = list(self.user)
+        left.extend(item for item in self.system or () if type(item) is Call)
         self.user.clear()
         self.system = None
         return left

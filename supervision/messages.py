@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Final, TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from asyncio import Future
 
 __all__ = [
+    "IDLE",
     "IGNORE",
     "Call",
     "ChildExited",
     "Continue",
     "Failure",
+    "GetState",
+    "Idle",
     "Ignore",
     "Info",
+    "Resume",
     "StopRequest",
+    "Suspend",
     "TaskCrashed",
 ]
 
@@ -26,6 +31,15 @@ class Ignore(Enum):
 
     IGNORE = "ignore"
 
+
+class Idle(Enum):
+    """The type of `IDLE`."""
+
+    IDLE = "idle"
+
+
+IDLE: Final = Idle.IDLE
+"""Given to `handle_info` when no message has come for the actor's `idle_timeout`."""
 
 IGNORE: Final = Ignore.IGNORE
 """Returned by `init` or a start function: nothing to run, and no error."""
@@ -116,6 +130,24 @@ class StopRequest:
             reason: The exit reason to end with.
         """
         self.reason = reason
+
+
+class GetState:
+    """System call: show the state."""
+
+    __slots__ = ()
+
+
+class Suspend:
+    """System call: leave the user lane alone."""
+
+    __slots__ = ()
+
+
+class Resume:
+    """System call: go back to the user lane."""
+
+    __slots__ = ()
 
 
 class TaskCrashed:

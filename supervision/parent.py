@@ -158,6 +158,9 @@ class Parent(Actor):
     def born(self, child: Child) -> None:
         """Take note of the first life of a child, whose init has not begun."""
 
+    def came_up(self, child: Child) -> None:
+        """Take note of a life whose init is through."""
+
     def unborn(self, child: Child) -> None:
         """Take note that the first life of a child failed to start."""
 
@@ -177,6 +180,22 @@ class Parent(Actor):
             return await self.manage(request)
         except (ChildError, ChildStartError, SpecError) as error:
             return Failure(error)
+
+    def check_backoff(self, spec: ChildSpec) -> None:
+        """Refuse a backoff that is so slow that the restart limit could never be reached.
+
+        Raises:
+            SpecError: ``bad_combination``.
+        """
+        limit = self._intensity
+        if spec.backoff is None or spec.backoff.fits(limit.max_restarts, limit.max_seconds):
+            return
+        raise SpecError(
+            "bad_combination",
+            [("max_seconds", limit.max_seconds), ("backoff", spec.backoff)],
+            f"{limit.max_restarts} restarts with this backoff take longer than max_seconds, so the supervisor "
+            "would never give up: allow fewer restarts, in more seconds.",
+        )
 
     def no_such_request(self, request: object) -> Failure:
         """Refuse a call that is not for supervisors."""
@@ -227,6 +246,8 @@ class Parent(Actor):
                 child_id=spec.id,
                 context=self._context.copy(),
             )
+        except NameTakenError as error:
+            raise AlreadyStartedError(spec.id, error.ref) from error
         except TypeError as error:
             raise ChildStartError(spec.id, error) from error
         cell.info = info
@@ -249,6 +270,8 @@ class Parent(Actor):
             child.cell = before
             raise _start_error(spec.id, cell.ref)
         child.state = ChildState.UNDEFINED if outcome is IGNORE else ChildState.RUNNING
+        if child.state is ChildState.RUNNING:
+            self.came_up(child)
         if self._cell.runtime.observer is not None and child.state is ChildState.RUNNING:
             self._tell_start(child, cell)
 
@@ -376,6 +399,10 @@ class Parent(Actor):
             runtime.tell(StartFailed(path, incarnation, reason, retrying))
 
     # Answers
+
+    def window(self, now: float) -> tuple[int, int]:
+        """Tell how many restarts of the window are used, and how many there are."""
+        return self._intensity.used(now), self._intensity.max_restarts
 
     def counted(self) -> ChildCounts:
         """Count the children."""

@@ -15,7 +15,16 @@ from supervision.errors import (
 )
 from supervision.events import DeadLetter, Exited, TaskFailed, Zombie
 from supervision.mailbox import Mailbox, Put
-from supervision.messages import Call, ChildExited, Info, StopRequest, TaskCrashed
+from supervision.messages import (
+    Call,
+    ChildExited,
+    GetState,
+    Info,
+    Resume,
+    StopRequest,
+    Suspend,
+    TaskCrashed,
+)
 from supervision.reasons import (
     ABANDONED,
     CANCELLED,
@@ -312,6 +321,30 @@ class ActorRef:
 
         cell.watch(monitor, tell)
         return monitor
+
+    def at_end(self, key: object, release: Callable[[], object]) -> None:
+        """Have a function called at the end of this life before anybody hears of it; for registries."""
+        cell = self._cell
+        if cell.releases is None:
+            cell.releases = {}
+        cell.releases[key] = release
+
+    def not_at_end(self, key: object) -> None:
+        """Undo `at_end`."""
+        if self._cell.releases is not None:
+            self._cell.releases.pop(key, None)
+
+    async def get_state(self) -> object:
+        """Look at the actor's state between two messages, see `Actor.get_state` (OTP sys:get_state)."""
+        return await self._cell.ask_system(GetState())
+
+    async def suspend(self) -> None:
+        """Have the actor handle system messages only, until `resume`."""
+        await self._cell.ask_system(Suspend())
+
+    async def resume(self) -> None:
+        """Undo `suspend`."""
+        await self._cell.ask_system(Resume())
 
     def link(self, other: ActorRef) -> None:
         """Link two actors both ways: the abnormal end of one ends the other, unless that one traps exits."""
@@ -624,6 +657,18 @@ class Cell:
             lost.fail(MailboxFullError(self.path, limit))
         self.dead_letter(lost, "full")
 
+    async def ask_system(self, request: object) -> object:
+        """Ask the loop itself, in the system lane.
+
+        Raises:
+            ActorStoppedError: It has ended, or ends before it answers.
+        """
+        call = Call(request, self.runtime.loop.create_future())
+        if self.mailbox.closed:
+            self.refused(Put.CLOSED, call)
+        self.mailbox.put_system(call)
+        return await call.future
+
     def dead_letter(self, item: object, why: str) -> None:
         """Tell the observer of a message that reached nobody."""
         if self.runtime.observer is None:
@@ -719,9 +764,7 @@ class Cell:
             self.mailbox.put_system(TaskCrashed(error))
             raise asyncio.CancelledError from error
 
-    def _spawned_done(
-        self, body: Coroutine[object, object, _T], task: asyncio.Task[_T]
-    ) -> None:
+    def _spawned_done(self, body: Coroutine[object, object, _T], task: asyncio.Task[_T]) -> None:
         body.close()  # it may never have begun
         if self.spawned is not None:
             self.spawned.discard(task)

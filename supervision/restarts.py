@@ -108,9 +108,13 @@ class Backoff:
         after = (self.minimum + self.maximum) / 2 if self.reset_after is None else self.reset_after
         return lived >= after
 
-    def shortest(self, restarts: int) -> float:
-        """Give the least time in which so many restarts can happen, for one child that fails at once."""
-        return sum(self.delay(n) for n in range(restarts))
+    def fits(self, restarts: int, seconds: float) -> bool:
+        """Tell whether a child that fails at once can be restarted so often in that time."""
+        needed, count = 0.0, 0
+        while count < restarts and needed <= seconds:
+            needed += self.delay(count)
+            count += 1
+        return needed <= seconds
 
 
 def is_count(value: object) -> bool:

@@ -23,8 +23,9 @@ from supervision.reasons import SHUTDOWN, ExitReason, Stop
 from supervision.restarts import RestartIntensity
 
 if TYPE_CHECKING:
-    from supervision.ref import ActorRef
     from collections.abc import Hashable, Iterable
+
+    from supervision.ref import ActorRef
 
 __all__ = ["AutoShutdown", "Strategy", "Supervisor", "SupervisorRef"]
 
@@ -219,7 +220,7 @@ class Supervisor(Parent):
         self.name = name
         self._children: dict[Hashable, Child] = {}
         for spec in unique_specs(children):
-            self._check_significant(spec)
+            self._check(spec)
             self._children[spec.id] = Child(spec)
 
     @property
@@ -243,13 +244,13 @@ class Supervisor(Parent):
             return IGNORE
         if more is not None and not isinstance(more, Ignore):
             for spec in unique_specs([*(c.spec for c in self._children.values()), *more]):
-                self._check_significant(spec)
+                self._check(spec)
                 self._children.setdefault(spec.id, Child(spec))
         try:
             for child in list(self._children.values()):
                 await self._start_first(child)
         except BaseException:
-            await self.bring_down(list(self.children()), shielded=True)
+            await self._stop_all()
             raise
         return None
 
@@ -277,8 +278,11 @@ class Supervisor(Parent):
             if child.spec.restart is Restart.TEMPORARY:
                 self.forget(child)
 
-    async def terminate(self, reason: ExitReason) -> None:
+    async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - a callback's signature
         """Stop all children, the newest start first; all at once when killed."""
+        await self._stop_all()
+
+    async def _stop_all(self) -> None:
         if self._cell.killed:
             await self.bring_down(list(self.children()), shielded=True)
         else:
@@ -311,12 +315,12 @@ class Supervisor(Parent):
         """Answer a management call."""
         match request:
             case StartChild(spec):
-                return await self._start_child(spec)
+                return await self.start_new(spec)
             case TerminateChild(child_id):
-                await self._terminate_child(self._known(child_id))
+                await self.terminate_known(child_id)
                 return None
             case RestartChild(child_id):
-                return await self._restart_child(self._stopped(child_id))
+                return await self.restart_known(child_id)
             case DeleteChild(child_id):
                 self.forget(self._stopped(child_id))
                 return None
@@ -342,9 +346,10 @@ class Supervisor(Parent):
                 child.forget_start()
         return child.info.ref
 
-    async def _start_child(self, spec: ChildSpec) -> ActorRef | None:
+    async def start_new(self, spec: ChildSpec) -> ActorRef | None:
+        """Do `SupervisorRef.start_child`."""
         unique_specs([spec])
-        self._check_significant(spec)
+        self._check(spec)
         known = self._children.get(spec.id)
         if known is not None:
             if known.info.ref is not None:
@@ -358,14 +363,18 @@ class Supervisor(Parent):
             self.tell_failure(child, error, retrying=False)
             raise
 
-    async def _restart_child(self, child: Child) -> ActorRef | None:
+    async def restart_known(self, child_id: Hashable) -> ActorRef | None:
+        """Do `SupervisorRef.restart_child`."""
+        child = self._stopped(child_id)
         try:
             return await self._start_first(child)
         except (ChildStartError, ChildError) as error:
             self.tell_failure(child, error, retrying=False)
             raise
 
-    async def _terminate_child(self, child: Child) -> None:
+    async def terminate_known(self, child_id: Hashable) -> None:
+        """Do `SupervisorRef.terminate_child`."""
+        child = self._known(child_id)
         await self.bring_down([child], shielded=False)
         if child.spec.restart is Restart.TEMPORARY:
             self.forget(child)
@@ -410,7 +419,8 @@ class Supervisor(Parent):
 
     # Significant children
 
-    def _check_significant(self, spec: ChildSpec) -> None:
+    def _check(self, spec: ChildSpec) -> None:
+        self.check_backoff(spec)
         if spec.significant and self.auto_shutdown is AutoShutdown.NEVER:
             raise SpecError(
                 "bad_combination",

@@ -14,6 +14,7 @@ from supervision.errors import ActorStoppedError
 from supervision.reasons import SHUTDOWN, ExitReason, is_normal
 from supervision.ref import ActorRef
 from supervision.runtime import Runtime
+from supervision.tree import Node, snapshot
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -134,6 +135,16 @@ class System(Generic[_R]):
         error = _failure(cell, self.ref)
         if error is not None:
             raise error
+
+    def tree(self) -> Node:
+        """Look at all that runs, at once and without asking anybody.
+
+        Raises:
+            RuntimeError: The system has not been started.
+        """
+        if self._cell is None:
+            raise RuntimeError("the system has not been started. Await start() first.")
+        return snapshot(self._cell)
 
     async def wait(self) -> ExitReason:
         """Wait until the tree has ended; gives the root's exit reason."""

@@ -36,7 +36,9 @@ class ManualTimer:
 
     __slots__ = ("args", "callback", "cancelled", "when")
 
-    def __init__(self, when: float, callback: Callable[..., object], args: tuple[object, ...]) -> None:
+    def __init__(
+        self, when: float, callback: Callable[..., object], args: tuple[object, ...]
+    ) -> None:
         """Wait until `when`."""
         self.when = when
         self.callback = callback
@@ -79,7 +81,9 @@ class ManualClock:
         finally:
             timer.cancel()
 
-    def call_later(self, seconds: float, callback: Callable[..., object], *args: object) -> ManualTimer:
+    def call_later(
+        self, seconds: float, callback: Callable[..., object], *args: object
+    ) -> ManualTimer:
         """Run ``callback(*args)`` when that much time was given by `advance`."""
         timer = ManualTimer(self._passed + seconds, callback, args)
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from supervision import (
+    IDLE,
     IGNORE,
     Actor,
     ActorStoppedError,
@@ -556,3 +557,56 @@ async def test_start_timeout(world):
         await world.clock.advance(10)
         assert await world.count(sup) == [1, 1, 0, 1]
     assert world.journal == [("start", 2), ("stop", 2)]
+
+
+async def test_idle_timeout(world):
+    """After idle_timeout without a message handle_info gets IDLE; every message begins the time anew."""
+
+    class Idling(Recorder):
+        idle_timeout = 10.0
+
+    actor = Idling()
+    async with world.run(actor) as ref:
+        await world.clock.advance(9)
+        ref.cast("message")
+        await world.clock.advance(9)
+        assert actor.got == [("cast", "message")]
+        await world.clock.advance(1)
+        assert actor.got[1:] == [("info", IDLE)]
+        actor.idle_timeout = None
+        await world.clock.advance(100)
+        assert actor.got[1:] == [("info", IDLE)] * 2
+        assert world.clock.pending == 0
+
+
+async def test_suspend_and_resume(world):
+    """A suspended actor answers system messages only; then it goes on with what has come meanwhile."""
+    actor = Recorder()
+    async with world.run(actor) as ref:
+        await ref.suspend()
+        ref.cast(1)
+        await settle()
+        assert await ref.get_state() == {"got": []}
+        await ref.resume()
+        await settle()
+        assert await ref.get_state() == {"got": [("cast", 1)]}
+        await ref.suspend()
+    assert ref.reason == "shutdown"
+    for verb in (ref.suspend, ref.resume, ref.get_state):
+        with pytest.raises(ActorStoppedError):
+            await verb()
+
+
+async def test_system_calls_of_a_dying_actor_fail():
+    """A system call that waits when its actor ends fails like any other call."""
+
+    class Dying(Actor):
+        async def handle_cast(self, message):
+            await settle()
+            raise Stop("normal")
+
+    async with run(Dying()) as ref:
+        ref.cast(1)
+        await asyncio.sleep(0)
+        with pytest.raises(ActorStoppedError, match="normal"):
+            await ref.get_state()

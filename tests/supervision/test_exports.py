@@ -45,10 +45,11 @@ def test_layers():
         {"__init__"},
         {"testing"},
         {"system"},
+        {"tree", "registry"},
         {"partition", "task"},
         {"supervisor", "dynamic"},
         {"parent"},
-        {"registry"},
+
         {"actor", "ladder"},
         {"ref"},
         {"mailbox", "child"},

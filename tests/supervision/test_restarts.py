@@ -46,7 +46,9 @@ def test_backoff_is_that_of_pekko():
     assert backoff.resets(4.5)
     assert not backoff.resets(4.4)
     assert Backoff(minimum=1, maximum=8, reset_after=1).resets(1)
-    assert backoff.shortest(4) == 15
+    assert backoff.fits(4, 15)
+    assert not backoff.fits(4, 14.9)
+    assert not backoff.fits(1_000_000_000, 60)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,145 @@
+"""A snapshot of a whole tree, and a plain-text picture of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from supervision.child import ChildState, ChildType
+from supervision.parent import Parent
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from supervision.parent import Child
+    from supervision.ref import Cell
+
+__all__ = ["Node", "picture", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One child, or the root, at one moment.
+
+    Attributes:
+        id: The id in its spec.
+        path: Its place in the tree.
+        kind: The class of the actor; "function" for a child function, "" for a child that does not run.
+        type: Worker or supervisor.
+        state: Whether it runs.
+        incarnation: Which life; 0 when it never lived.
+        restarts: How often it has been restarted.
+        age_s: Seconds since this life began.
+        mailbox: How many messages wait.
+        handling: The type of the message that it works on; "" when idle.
+        zombies: How many zombies its tree has; told at the root only.
+        window: For a supervisor: restarts used of those permitted.
+        children: For a supervisor: its children in the order of their start.
+    """
+
+    id: Hashable
+    path: str
+    kind: str
+    type: ChildType
+    state: ChildState
+    incarnation: int
+    restarts: int
+    age_s: float
+    mailbox: int
+    handling: str
+    zombies: int = 0
+    window: tuple[int, int] | None = None
+    children: tuple[Node, ...] = ()
+
+    def __iter__(self) -> Iterator[Node]:
+        """Give this node and all below it, parents first."""
+        yield self
+        for child in self.children:
+            yield from child
+
+
+def snapshot(cell: Cell) -> Node:
+    """Look at a root and all below it, at once and without asking anybody."""
+    actor = cell.actor
+    kind = ChildType.SUPERVISOR if isinstance(actor, Parent) else ChildType.WORKER
+    state = ChildState.UNDEFINED if cell.over else ChildState.RUNNING
+    return _node(cell, kind, state, restarts=0, zombies=len(cell.runtime.zombies))
+
+
+def picture(node: Node) -> str:
+    """Draw a tree as text, one line for each child."""
+    return "\n".join(_lines(node, "", ""))
+
+
+def _node(
+    cell: Cell, kind: ChildType, state: ChildState, *, restarts: int, zombies: int = 0
+) -> Node:
+    actor, clock = cell.actor, cell.runtime.clock
+    parent = actor if isinstance(actor, Parent) else None
+    lives = not cell.over
+    return Node(
+        id=cell.id,
+        path=cell.path,
+        kind=_kind(actor),
+        type=kind,
+        state=state,
+        incarnation=cell.incarnation,
+        restarts=restarts,
+        age_s=clock.monotonic() - cell.born_at if lives else 0.0,
+        mailbox=len(cell.mailbox.user) + len(cell.mailbox.system or ()),
+        handling="" if cell.current is None else _handling(cell.current),
+        zombies=zombies,
+        window=None if parent is None else parent.window(clock.monotonic()),
+        children=() if parent is None else tuple(_child(cell, c) for c in parent.children()),
+    )
+
+
+def _child(parent: Cell, child: Child) -> Node:
+    if child.cell is not None:
+        return _node(child.cell, child.spec.type, child.state, restarts=child.restarts)
+    return Node(
+        id=child.spec.id,
+        path=f"{parent.path}/{child.spec.id}",
+        kind="",
+        type=child.spec.type,
+        state=child.state,
+        incarnation=0,
+        restarts=child.restarts,
+        age_s=0.0,
+        mailbox=0,
+        handling="",
+    )
+
+
+def _kind(actor: object) -> str:
+    if actor is None:
+        return ""
+    return type(actor).__name__ if hasattr(actor, "handle_cast") else "function"
+
+
+def _handling(item: object) -> str:
+    inner = getattr(item, "request", getattr(item, "message", item))
+    return type(inner).__name__
+
+
+def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
+    facts = [str(node.state)]
+    if node.window is not None:
+        facts.append(f"restarts {node.window[0]}/{node.window[1]}")
+    if node.restarts:
+        facts.append(f"restarted {node.restarts}x")
+    if node.mailbox:
+        facts.append(f"mailbox {node.mailbox}")
+    if node.handling:
+        facts.append(f"handling {node.handling}")
+    if node.zombies:
+        facts.append(f"zombies {node.zombies}")
+    kind = f" {node.kind}" if node.kind else ""
+    yield f"{first}{node.id}{kind} ({', '.join(facts)})"
+    last = len(node.children) - 1
+    for place, child in enumerate(node.children):
+        yield from _lines(
+            child,
+            rest + ("└── " if place == last else "├── "),
+            rest + ("    " if place == last else "│   "),
+        )

@@ -1,0 +1,222 @@
+"""Names: unique and duplicate keys, cleanup in order, names used as refs."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from supervision import (
+    ActorNotFoundError,
+    ActorStoppedError,
+    AlreadyStartedError,
+    ChildSpec,
+    Keys,
+    NameTakenError,
+    Registry,
+    SpecError,
+    Strategy,
+)
+from supervision.testing import settle
+
+
+async def test_unique_keys(world):
+    """A unique key belongs to one living actor; one actor may have several keys."""
+    registry = Registry()
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        registry.register("a", one, "value")
+        registry.register("b", one)
+        with pytest.raises(NameTakenError) as taken:
+            registry.register("a", two)
+        assert taken.value.ref == one
+        with pytest.raises(NameTakenError):
+            registry.register("a", one)
+        assert registry.whereis("a") == one
+        assert registry.keys(one) == ["a", "b"]
+        assert registry.values("a", one) == ["value"]
+        assert registry.values("a", two) == []
+        assert len(registry) == 2
+        registry.unregister("a", two)
+        registry.unregister("a", one)
+        registry.unregister("a", one)
+        assert registry.whereis("a") is None
+        registry.register("a", two)
+    assert len(registry) == 0
+
+
+async def test_keys_of_different_types_differ(world):
+    """1, 1.0 and True are three keys."""
+    registry = Registry()
+    async with world.supervisor(world.spec(1)) as sup:
+        one = (await world.kids(sup))[1]
+        for key in (1, 1.0, True):
+            registry.register(key, one)
+        assert len(registry) == 3
+
+
+async def test_duplicate_keys(world):
+    """Actors share a duplicate key, also the same one twice; dispatch gets all entries, or is not called."""
+    registry = Registry(keys=Keys.DUPLICATE)
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        registry.register("topic", one, 1)
+        registry.register("topic", two, 2)
+        registry.register("topic", one, 3)
+        got = []
+        registry.dispatch("topic", lambda entries: got.extend((e.ref, e.value) for e in entries))
+        registry.dispatch("nothing", got.append)
+        assert got == [(one, 1), (one, 3), (two, 2)]
+        assert registry.values("topic", one) == [1, 3]
+        assert registry.keys(one) == ["topic", "topic"]
+        with pytest.raises(TypeError):
+            registry.update_value("topic", one, lambda _: 0)
+        registry.unregister("topic", one)
+        assert [entry.ref for entry in registry.lookup("topic")] == [two]
+    with pytest.raises(SpecError, match="invalid_keys"):
+        Registry(keys="triplicate")
+
+
+async def test_update_value(world):
+    """An actor's value is replaced; somebody else's is not found."""
+    registry = Registry()
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        registry.register("n", one, 1)
+        assert registry.update_value("n", one, lambda n: n + 1) == (2, 1)
+        with pytest.raises(ActorNotFoundError):
+            registry.update_value("n", two, lambda n: n)
+        assert [e.value for e in registry.select(lambda e: e.value == 2)] == [2]
+
+
+async def test_names_are_released_before_anybody_hears(world):
+    """Whoever hears of an actor's end finds its name free: monitors, its supervisor, its successor."""
+    changes = []
+    registry = Registry(listeners=(changes.append,))
+    seen = []
+    spec = ChildSpec(1, registry.via("name", lambda: world.worker(1)))
+    async with world.supervisor(spec) as sup:
+        one = registry.whereis("name")
+        assert one == (await world.kids(sup))[1]
+        one._cell.watch("probe", lambda _: seen.append(registry.whereis("name")))
+        await world.end(one)
+        assert seen == [None]
+        two = registry.whereis("name")
+        assert two == (await world.kids(sup))[1]
+        assert two != one
+        with pytest.raises(ActorStoppedError):
+            registry.register("other", one)
+    assert [(c.registered, c.ref) for c in changes] == [
+        (True, one), (False, one), (True, two), (False, two),
+    ]  # fmt: skip
+
+
+async def test_S91_already_started_outside_supervisor(world):
+    """A child whose name belongs to another actor fails with already_started and that actor's ref."""
+    registry = Registry()
+    async with world.supervisor() as sup, world.dynamic() as other:
+        spec = ChildSpec(1, registry.via("name", lambda: world.worker(1)))
+        outside = await other.start_child(spec)
+        with pytest.raises(AlreadyStartedError) as taken:
+            await sup.start_child(spec)
+        assert taken.value.ref == outside
+        assert await sup.which_children() == []
+        with pytest.raises(AlreadyStartedError):
+            await other.start_child(spec)
+        assert await world.count(other) == [1, 1, 0, 1]
+        assert world.starts[1] == 1
+
+
+async def test_S79_simple_global_supervisor(world):
+    """Named supervisors and workers come back under their names, however they end; no name outlives the top."""
+    from supervision import Supervisor
+
+    registry = Registry()
+
+    def level():
+        worker = ChildSpec("worker", registry.via("worker", lambda: world.worker(1)))
+        return Supervisor([worker], max_seconds=60)
+
+    named = ChildSpec("inner", registry.via("inner", level), type="supervisor")
+    async with world.supervisor(
+        named, strategy=Strategy.ONE_FOR_ALL, max_restarts=3, max_seconds=60
+    ):
+        for hit in ("inner", "worker"):
+            before = registry.whereis("inner"), registry.whereis("worker")
+            registry.whereis(hit).kill()
+            await settle()
+            after = registry.whereis("inner"), registry.whereis("worker")
+            assert (after[0] != before[0]) is (hit == "inner")
+            assert after[1] != before[1]
+            assert not before[1].alive
+        await world.end(registry.whereis("worker"))
+        await registry.name("inner").ref.terminate_child("worker")
+        assert registry.whereis("worker") is None
+        again = await registry.name("inner").ref.restart_child("worker")
+        assert registry.whereis("worker") == again
+    assert len(registry) == 0
+
+
+async def test_name_is_used_like_a_ref(world):
+    """A name finds whoever has it now; calls to nobody are an error, casts are nothing."""
+    registry = Registry()
+    name = registry.name("n")
+    assert not name.alive
+    name.cast("nobody")
+    name.send("nobody")
+    for waiting in (name.call("nobody"), name.stop()):
+        with pytest.raises(ActorNotFoundError):
+            await waiting
+    async with world.supervisor(ChildSpec(1, registry.via("n", lambda: world.worker(1)))):
+        assert name.alive
+        assert await name.call("hello") == "hello"
+        one = name.ref
+        name.cast("crash")
+        await one.wait()
+        await settle()
+        assert name.ref != one
+        name.send("info")
+        await name.stop()
+        assert repr(name) == "<Name 'n'>"
+
+
+async def test_lock():
+    """A key's lock is held by one at a time, set free by a crash of its holder, and leaves nothing."""
+    registry = Registry()
+    order = []
+
+    async def hold(number, key="k"):
+        async with registry.lock(key):
+            order.append(number)
+            await settle_a_little()
+            if number == 1:
+                raise ValueError
+
+    async def settle_a_little():
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    tasks = [asyncio.ensure_future(hold(n)) for n in (1, 2, 3)]
+    other = asyncio.ensure_future(hold(9, "other"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert order == [1, 9]
+    tasks[1].cancel()
+    results = await asyncio.gather(*tasks, other, return_exceptions=True)
+    assert order == [1, 9, 3]
+    assert isinstance(results[0], ValueError)
+    assert registry._locks == {}
+
+
+async def test_via_names_actors_only(world):
+    """A function child cannot have a name; that is told at its start."""
+
+    async def body():
+        """Never runs."""
+
+    def start():
+        return "no actor"
+
+    async with world.supervisor() as sup:
+        with pytest.raises(Exception, match="via"):
+            await sup.start_child(ChildSpec(1, Registry().via("n", start)))
