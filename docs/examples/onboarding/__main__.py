@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from demo import run_demo
+from nemesis import EngineDiedError
 
 
 def main() -> int:
@@ -22,9 +23,19 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.folder or Path(tempfile.mkdtemp(prefix="beamflow-onboarding-"))
     folder.mkdir(parents=True, exist_ok=True)
-    holds = asyncio.run(
-        run_demo(folder, seed=options.seed, applications=options.applications, kills=options.kills)
+    if any(folder.iterdir()):
+        parser.error(f"{folder} is not empty")
+    run = run_demo(
+        folder, seed=options.seed, applications=options.applications, kills=options.kills
     )
+    try:
+        holds = asyncio.run(run)
+    except EngineDiedError as error:
+        print(f"\nThe run was broken off: {error}.")
+        holds = False
+    except TimeoutError:
+        print("\nThe run was broken off: some onboardings do not end.")
+        holds = False
     if holds and not options.folder:
         shutil.rmtree(folder)
     else:

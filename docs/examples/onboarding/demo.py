@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 from application import Refusal, read_applications
 from archive import archive
@@ -15,13 +15,11 @@ from folder import Folder
 from nemesis import Nemesis
 from proof import prove
 from report import report
-from town import HERE, open_town
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from services.launch import launch
 
 __all__ = ["run_demo"]
 
+HERE = Path(__file__).parent
 LIMIT_S = 300.0
 
 
@@ -33,7 +31,7 @@ async def run_demo(path: Path, *, seed: int, applications: int, kills: int) -> b
     for row in read_applications(folder.applications):
         if isinstance(row, Refusal):
             display.say(f"refused row {row.row}: {row.reason}")
-    async with asyncio.timeout(LIMIT_S), open_town(folder, seed) as addresses:
+    async with asyncio.timeout(LIMIT_S), launch(folder, seed) as addresses:
         display.say("the services are up: identity, credit and billing by HTTP, mail by SMTP")
         nemesis = Nemesis(
             [sys.executable, str(HERE / "intake.py"), str(folder.applications), folder.store],

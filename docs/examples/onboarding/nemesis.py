@@ -51,7 +51,7 @@ class Nemesis:
     async def run(self, folder: Folder, display: Display, *, applications: int, kills: int) -> None:
         """Return when the engine has come to its own end; raises `EngineDiedError`."""
         moments = sorted(
-            self._random.randrange(round(applications * LAST_KILL)) for _ in range(kills)
+            self._random.randrange(round(applications * LAST_KILL) + 1) for _ in range(kills)
         )
         for index in range(2, kills, 3):
             moments[index] = moments[index - 1]
@@ -67,6 +67,20 @@ class Nemesis:
         engine = await asyncio.create_subprocess_exec(
             *self._command, env=self._environment, stdout=asyncio.subprocess.PIPE
         )
+        try:
+            await self._watch(engine, moment, told, display)
+        except BaseException:
+            kill(engine)
+            raise
+        code = await engine.wait()
+        if code not in {0, -signal.SIGKILL}:
+            raise EngineDiedError(f"the engine's process has ended by itself, with code {code}")
+        return code != 0
+
+    async def _watch(
+        self, engine: Process, moment: int | None, told: BinaryIO, display: Display
+    ) -> None:
+        """Hear what the engine tells, until it ends; see to it that it does at the moment."""
         end = self._fate(engine, AFTER_START_S) if self._is_reached(moment) else None
         assert engine.stdout is not None
         async for line in engine.stdout:
@@ -79,12 +93,8 @@ class Nemesis:
                 display.ended(len(self._ended))
             if end is None and self._is_reached(moment):
                 end = self._fate(engine, AFTER_END_S)
-        code = await engine.wait()
         if end is not None:
             end.cancel()
-        if code not in {0, -signal.SIGKILL}:
-            raise EngineDiedError(f"the engine's process has ended by itself, with code {code}")
-        return code != 0
 
     def _is_reached(self, moment: int | None) -> bool:
         return moment is not None and len(self._ended) >= moment

@@ -35,7 +35,11 @@ def report(console: Console, proof: Proof, compensated: Sequence[Recorded]) -> N
     console.print()
     console.print(endings_table(proof))
     if compensated:
-        console.print(f"\nOne that was undone: {compensated[0].stream}, {reason(compensated)}\n")
+        console.print(
+            f"\nOne that was undone: {compensated[0].stream}, {reason(compensated)}\n",
+            markup=False,
+            soft_wrap=True,
+        )
         for line in draw(compensated):
             console.print(line, markup=False, soft_wrap=True)
     console.print("\nThe proof, from the services' own records\n")

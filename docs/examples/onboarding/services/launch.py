@@ -1,4 +1,4 @@
-"""The services, each in a process of its own, which no kill of the engine touches."""
+"""Starts the services, each in a process of its own, which no kill of the engine touches."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from folder import Folder
 
-__all__ = ["HERE", "open_town"]
+__all__ = ["launch"]
 
-HERE = Path(__file__).parent
 ADDRESSES = {
     "identity": "IDENTITY_URL",
     "credit": "CREDIT_URL",
@@ -29,7 +28,7 @@ ADDRESSES = {
 
 
 @asynccontextmanager
-async def open_town(folder: Folder, seed: int) -> AsyncIterator[dict[str, str]]:
+async def launch(folder: Folder, seed: int) -> AsyncIterator[dict[str, str]]:
     """Run the services; gives the environment variables that say where they are."""
     PolicyBook(folder.policies)
     processes = await asyncio.gather(*(start(folder, name, seed) for name in ADDRESSES))
@@ -50,7 +49,7 @@ async def start(folder: Folder, name: str, seed: int) -> Process:
     """Start one service; the first line it prints is its address."""
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services", name, folder.ledger(name), str(seed)),
-        cwd=HERE,
+        cwd=Path(__file__).parents[1],
         stdin=PIPE,
         stdout=PIPE,
     )
