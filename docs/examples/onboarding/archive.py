@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from beamflow import Engine
+from beamflow.model.events import CompensationCompleted
 from workflow import onboard
 
 if TYPE_CHECKING:
-    from beamflow.model.events import Recorded
+    from beamflow import Recorded
     from folder import Folder
 
 __all__ = ["archive"]
@@ -23,11 +24,14 @@ async def archive(folder: Folder) -> list[Recorded]:
         letters = await engine.dead_letters.list()
         with folder.dead_letters.open("wb") as file:
             file.writelines(msgspec.json.encode(letter) + b"\n" for letter in letters)
-        dead = {letter.workflow_id for letter in letters}
         with folder.history.open("wb") as file:
             async for summary in engine.find():
                 history = await engine.handle(summary.id).history()
                 file.writelines(msgspec.json.encode(recorded) + b"\n" for recorded in history)
-                if summary.id in dead and len(history) > len(undone):
-                    undone = history
+                undone = max(undone, history, key=compensations)
     return undone
+
+
+def compensations(history: list[Recorded]) -> int:
+    """Count what was undone."""
+    return sum(isinstance(recorded.event, CompensationCompleted) for recorded in history)

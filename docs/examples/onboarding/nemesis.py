@@ -25,7 +25,7 @@ __all__ = ["EngineDiedError", "Nemesis"]
 
 LAST_KILL = 0.8
 """No kill waits for more than this part of the applications to end."""
-AFTER_END_S, AFTER_START_S = 0.02, 0.5
+AFTER_END_S, AFTER_START_S = (0.0, 0.02), (0.3, 0.8)
 
 
 class EngineDiedError(Exception):
@@ -99,8 +99,8 @@ class Nemesis:
     def _is_reached(self, moment: int | None) -> bool:
         return moment is not None and len(self._ended) >= moment
 
-    def _fate(self, engine: Process, within_s: float) -> asyncio.TimerHandle:
-        delay_s = self._random.uniform(0, within_s)
+    def _fate(self, engine: Process, within_s: tuple[float, float]) -> asyncio.TimerHandle:
+        delay_s = self._random.uniform(*within_s)
         return asyncio.get_running_loop().call_later(delay_s, kill, engine)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from beamflow.model.events import Recorded
+    from beamflow import Recorded
     from proof import Proof
 
 __all__ = ["report"]

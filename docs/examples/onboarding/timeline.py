@@ -11,7 +11,7 @@ from beamflow.model.events import CompensationCompleted, StepCompleted, StepFail
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from beamflow.model.events import Recorded
+    from beamflow import Recorded
 
 __all__ = ["draw"]
 
