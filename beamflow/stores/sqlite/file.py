@@ -10,14 +10,16 @@ import aiosqlite
 
 from beamflow.errors import StoreFormatError, StoreUnavailableError
 from beamflow.stores.sql import migrations, statement
+from beamflow.stores.sqlite.problems import code_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-__all__ = ["check_schema", "connect", "create", "migrate"]
+__all__ = ["check_schema", "connect", "create", "enter_wal", "identity", "migrate"]
 
 _VERSION_MIN = (3, 38, 0)
+_SWITCHES_MAX = 100
 _MIGRATIONS = migrations("sqlite")
 _TABLES = statement("sqlite", "tables")
 _META = statement("sqlite", "meta")
@@ -58,6 +60,12 @@ def create(store: str, path: Path) -> Path:
     return path
 
 
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells a file from another one that takes its name; raises OSError."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 async def connect(
     path: Path, *, busy_timeout_s: float, pragmas: Mapping[str, int | str]
 ) -> aiosqlite.Connection:
@@ -92,7 +100,7 @@ async def check_schema(store: str, connection: aiosqlite.Connection) -> int:
             )
         meta = {str(key): str(value) for key, value in await connection.execute_fetchall(_META)}
     except sqlite3.DatabaseError as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_NOTADB:
+        if code_of(error) != sqlite3.SQLITE_NOTADB:
             raise
         raise StoreFormatError(
             f"{store}: it is not an SQLite database. Name another file, or move this one away"
@@ -109,6 +117,33 @@ async def check_schema(store: str, connection: aiosqlite.Connection) -> int:
             f"Nothing was written; install the newer beamflow again"
         )
     return schema
+
+
+async def enter_wal(store: str, connection: aiosqlite.Connection) -> None:
+    """Let the database keep its journal as a write-ahead log.
+
+    Raises:
+        StoreUnavailableError: it cannot, as on most network file systems.
+    """
+    for _ in range(_SWITCHES_MAX):
+        try:
+            ((mode,),) = await connection.execute_fetchall("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if code_of(error) != sqlite3.SQLITE_BUSY:
+                raise
+            # SQLite does not wait for others here, but it does in front of a transaction.
+            await connection.execute_fetchall("BEGIN IMMEDIATE")
+            await connection.execute_fetchall("COMMIT")
+        else:
+            break
+    else:
+        mode = "locked"
+    if mode != "wal":
+        raise StoreUnavailableError(
+            store,
+            f"SQLite cannot keep its journal as 'wal' (but {mode!r})",
+            "Put the file on a local disk",
+        )
 
 
 async def migrate(store: str, connection: aiosqlite.Connection) -> None:

@@ -45,7 +45,7 @@ from beamflow.stores.base import (
 )
 from beamflow.stores.sql import statement
 from beamflow.stores.sqlite.batch import Append, Batch
-from beamflow.stores.sqlite.file import check_schema, connect, create, migrate
+from beamflow.stores.sqlite.file import check_schema, connect, create, enter_wal, identity, migrate
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
 
@@ -111,6 +111,7 @@ class SQLiteStore:
         self._writer: aiosqlite.Connection | None = None
         self._readers: deque[aiosqlite.Connection] = deque()
         self._lock: OwnerLock | None = None
+        self._identity: tuple[int, int] | None = None
         self._batches: deque[Batch] = deque()
         self._in_flight: Batch | None = None
         self._work = asyncio.Event()
@@ -279,6 +280,7 @@ class SQLiteStore:
     async def renew(self, lease: Lease, ttl_s: float) -> Lease:
         """Extend the lease. The port tells the contract."""
         self._check_usable()
+        self._check_place()
         expires_at = self._clock() + round(ttl_s * 1_000_000)
         row = await self._write(
             _RENEW,
@@ -298,18 +300,13 @@ class SQLiteStore:
     # opening
 
     async def _open(self, path: Path) -> None:
+        self._identity = identity(path)
         self._lock = OwnerLock(path.with_name(f"{path.name}-owner"))
         writer = self._writer = await connect(
             path, busy_timeout_s=self._busy_timeout_s, pragmas={"mmap_size": 0}
         )
         await check_schema(repr(self), writer)
-        ((mode,),) = await writer.execute_fetchall("PRAGMA journal_mode = WAL")
-        if mode != "wal":
-            raise StoreUnavailableError(
-                repr(self),
-                f"SQLite keeps its journal as {mode!r}, not as 'wal'",
-                "Put the file on a local disk",
-            )
+        await enter_wal(repr(self), writer)
         synchronous = "FULL" if self._durability == "full" else "NORMAL"
         await writer.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
         await writer.execute_fetchall(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
@@ -357,7 +354,7 @@ class SQLiteStore:
     async def _write(self, sql: str, parameters: dict[str, object]) -> Any:
         try:
             return await self._execute(sql, parameters)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             failure = unavailable(repr(self), error)
             if code_of(error) != sqlite3.SQLITE_BUSY:
                 self._fail(failure)
@@ -369,7 +366,7 @@ class SQLiteStore:
         self._readers.rotate()
         try:
             rows = await self._readers[0].execute_fetchall(sql, parameters)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             failure = unavailable(repr(self), error)
             if code_of(error) == sqlite3.SQLITE_IOERR:
                 self._fail(failure)
@@ -386,6 +383,16 @@ class SQLiteStore:
 
     def _check_usable(self) -> None:
         if self._failure is not None or self._writer is None:
+            raise self._refusal()
+
+    def _check_place(self) -> None:
+        """Stop the store when its file was moved away: what is written to it would be lost."""
+        try:
+            moved = identity(self._path) != self._identity
+        except OSError:
+            moved = True
+        if moved:
+            self._fail(self._unusable("the file was moved, deleted or replaced"))
             raise self._refusal()
 
     def _refusal(self) -> StoreUnavailableError:
