@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
 
 from beamflow.errors import DefinitionError
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_store"]
 
+_NO_FILE = ("/", ":memory:")
 _ADVICE = (
     "write 'memory://', 'sqlite:///relative.db' or 'sqlite:////absolute.db', "
     "the latter two with '?durability=relaxed' if the last moments may be lost in a power cut"
@@ -34,15 +35,16 @@ def open_store(url: str, *, clock: Callable[[], int]) -> Store:
     """
     if not isinstance(url, str):
         raise DefinitionError(f"a store is named by a URL, not {url!r}: {_ADVICE}")
-    parts = urlsplit(url)
-    if parts.scheme == "memory" and url == "memory://":
+    scheme, _, place = url.partition("://")
+    if url == "memory://":
         return _made("beamflow.stores.memory", "MemoryStore", clock=clock)
-    if parts.scheme != "sqlite":
+    if scheme != "sqlite":
         raise DefinitionError(f"store URL {url!r} is not understood: {_ADVICE}")
-    path = unquote(parts.path)[1:]
-    if parts.netloc or parts.fragment or not path or path.endswith("/"):
+    quoted, _, query = place.partition("?")
+    path = unquote(quoted[1:])
+    if quoted[:1] != "/" or "#" in quoted or "\0" in path or path.endswith(_NO_FILE) or not path:
         raise DefinitionError(f"store URL {url!r} names no file: {_ADVICE}")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    options = dict(parse_qsl(query, keep_blank_values=True))
     durability = options.pop("durability", "full")
     if options or durability not in {"full", "relaxed"}:
         raise DefinitionError(f"store URL {url!r} has an option that does not exist: {_ADVICE}")
