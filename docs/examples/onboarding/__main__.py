@@ -11,6 +11,7 @@ from pathlib import Path
 
 from demo import run_demo
 from nemesis import EngineDiedError
+from services.launch import ServiceError
 
 
 def main() -> int:
@@ -21,7 +22,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the kills and of the bad luck")
     parser.add_argument("--folder", type=Path, help="an empty folder to keep the records in")
     options = parser.parse_args()
-    folder = options.folder or Path(tempfile.mkdtemp(prefix="beamflow-onboarding-"))
+    folder = (options.folder or Path(tempfile.mkdtemp(prefix="beamflow-onboarding-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         parser.error(f"{folder} is not empty")
@@ -30,7 +31,7 @@ def main() -> int:
     )
     try:
         holds = asyncio.run(run)
-    except EngineDiedError as error:
+    except (EngineDiedError, ServiceError) as error:
         print(f"\nThe run was broken off: {error}.")
         holds = False
     except TimeoutError:

@@ -49,7 +49,8 @@ def report(console: Console, proof: Proof, compensated: Sequence[Recorded]) -> N
     console.print(
         f"\nThe engine was killed {proof.kills} times. {proof.repeated_after_kill} steps ran twice "
         f"because a kill fell between effect\nand record, {proof.repeated_after_silence} because a "
-        f"service kept its answer to itself; no effect came of it.",
+        f"service kept its answer to itself. "
+        f"{'Nothing came of it.' if proof.holds else 'Not all of it went well.'}",
         soft_wrap=True,
     )
 

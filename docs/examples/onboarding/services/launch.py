@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from folder import Folder
 
-__all__ = ["launch"]
+__all__ = ["ServiceError", "launch"]
 
 ADDRESSES = {
     "identity": "IDENTITY_URL",
@@ -25,6 +25,10 @@ ADDRESSES = {
     "billing": "BILLING_URL",
     "mail": "MAIL_ADDRESS",
 }
+
+
+class ServiceError(Exception):
+    """A service cannot be started."""
 
 
 @asynccontextmanager
@@ -37,6 +41,8 @@ async def launch(folder: Folder, seed: int) -> AsyncIterator[dict[str, str]]:
         for variable, process in zip(ADDRESSES.values(), processes, strict=True):
             assert process.stdout is not None
             addresses[variable] = (await process.stdout.readline()).decode().strip()
+            if not addresses[variable]:
+                raise ServiceError(f"a service has not come up: there is no {variable}")
         yield addresses
     finally:
         for process in processes:
