@@ -69,8 +69,9 @@ class ReplyTo:
 class Actor:
     """One sequential mailbox loop with callbacks, in a task of its own (OTP gen_server(3)).
 
-    Subclass it; the instance is the state, one instance for each life. The constructor belongs to the user
-    and is called by the start function of the child's spec; whatever needs to wait belongs into `init`.
+    Subclass it; the instance is the state, one instance for each life. The constructor belongs to
+    the user and is called by the start function of the child's spec; whatever needs to wait belongs
+    into `init`.
 
     Example::
 
@@ -92,8 +93,8 @@ class Actor:
         trap_exit: Whether ends of linked actors come as `Exit` messages and do not end this one.
         stash_limit: How many messages `stash` may hold.
         ref_type: What refs to this actor are.
-        idle_timeout: Seconds without any message after which `handle_info` gets `IDLE`, again and again;
-            None for never. May be set at any time.
+        idle_timeout: Seconds without any message after which `handle_info` gets `IDLE`, again and
+            again; None for never. May be set at any time.
         claim: Called with the ref before the task starts, to take a name; see `Registry.via`.
         orderly: Whether `terminate` runs even when it is killed, because it has children to stop.
     """
@@ -117,11 +118,13 @@ class Actor:
     # Callbacks
 
     async def init(self) -> Continue | Ignore | None:
-        """Prepare this life, in its own task. The start of the child, and of those after it, waits for it.
+        """Prepare this life, in its own task.
+
+        The start of the child, and of those after it, waits for it.
 
         Returns:
-            None; or `Continue` to have `handle_continue` called before any message; or `IGNORE` to end at once
-            without an error.
+            None; or `Continue` to have `handle_continue` called before any message; or `IGNORE` to
+            end at once without an error.
         """
         return None
 
@@ -145,7 +148,8 @@ class Actor:
             request: What `ActorRef.call` was given.
 
         Returns:
-            The answer; or `Failure`, which raises its error at the caller. After `defer` it is ignored.
+            The answer; or `Failure`, which raises its error at the caller. After `defer` it is
+            ignored.
         """
         raise NotImplementedError(
             f"{type(self).__name__} was asked {request!r} and has no handle_call"
@@ -162,7 +166,9 @@ class Actor:
         )
 
     async def handle_info(self, message: object) -> None:
-        """Take everything else: `Down`, `Exit`, what came by `ActorRef.send`. By default it is a dead letter.
+        """Take everything else: `Down`, `Exit`, what came by `ActorRef.send`.
+
+        By default it is a dead letter.
 
         Args:
             message: The message.
@@ -170,17 +176,22 @@ class Actor:
         self._cell.dead_letter(message, "unhandled")
 
     async def terminate(self, reason: ExitReason) -> None:
-        """Clean up. Called at the end of every life whose `init` came through, except when it is killed.
+        """Clean up.
 
-        Spawned tasks have ended before. While the budget lasts nobody cancels it; never rely on it for
-        correctness, a process can die.
+        Called at the end of every life whose `init` came through, except when it is killed.
+
+        Spawned tasks have ended before. While the budget lasts nobody cancels it; never rely on it
+        for correctness, a process can die.
 
         Args:
             reason: Why the life ends.
         """
 
     def get_state(self) -> object:
-        """Show the state to `ActorRef.get_state`; by default a copy of the instance's attributes."""
+        """Show the state to `ActorRef.get_state`.
+
+        By default a copy of the instance's attributes.
+        """
         return {name: value for name, value in vars(self).items() if name not in {"_cell", "claim"}}
 
     # For use inside callbacks
@@ -190,8 +201,8 @@ class Actor:
     ) -> asyncio.Task[_T]:
         """Run a coroutine beside the loop, in a task that belongs to this life.
 
-        When the life ends, the task is cancelled and waited for, before `terminate`. When it fails, the life
-        ends with its exception after the current message.
+        When the life ends, the task is cancelled and waited for, before `terminate`. When it fails,
+        the life ends with its exception after the current message.
 
         Args:
             body: The coroutine.
@@ -203,7 +214,9 @@ class Actor:
         return self._cell.spawn(body, name)
 
     def take_queued(self, limit: int | None = None) -> list[object]:
-        """Take the casts that already wait, in order, up to the first call or info; to work in batches.
+        """Take the casts that already wait, in order, up to the first call or info.
+
+        To work in batches.
 
         Args:
             limit: How many at most.
@@ -232,7 +245,10 @@ class Actor:
         return ref.monitor(self.ref)
 
     def link(self, ref: ActorRef) -> None:
-        """Share the fate of another actor: the abnormal end of one ends the other, see `trap_exit`."""
+        """Share the fate of another actor.
+
+        The abnormal end of one ends the other, see `trap_exit`.
+        """
         ref.link(self.ref)
 
     def unlink(self, ref: ActorRef) -> None:
@@ -314,10 +330,12 @@ async def _run(body: Coroutine[object, object, object], cell: Cell) -> ExitReaso
 
 
 async def _live(actor: Actor, cell: Cell) -> ExitReason:
-    """Live as an actor: init, then one message after the other, system lane first, until something raises.
+    """Live as an actor.
 
-    Gives the exit reason and raises nothing. The loop stands here and not in a coroutine of its own, because
-    every idle actor would hold that one too.
+    Init, then one message after the other, system lane first, until something raises.
+
+    Gives the exit reason and raises nothing. The loop stands here and not in a coroutine of its
+    own, because every idle actor would hold that one too.
     """
     reason: ExitReason = NORMAL
     mailbox = cell.mailbox
@@ -329,7 +347,7 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
             return NORMAL
         while True:
             if cell.requested or cell.killed:
-                raise CancelledError  # a callback has swallowed it
+                raise CancelledError  # noqa: TRY301 - as if a callback had not swallowed it
             if mailbox.system:
                 await _handle_system(actor, cell, mailbox.system.popleft())
                 continue

@@ -62,7 +62,10 @@ INFINITY: Final = math.inf
 """A shutdown budget: wait until the child has ended, however long that takes."""
 
 Start = Callable[..., object]
-"""Gives an actor or supervisor, or ``(actor, info)``, or `IGNORE`; or is an ``async def``: the child's body."""
+"""Gives an actor or supervisor, or ``(actor, info)``, or `IGNORE`.
+
+Or is an ``async def``: the child's body.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +76,16 @@ class ChildSpec:
         id: The child's name inside its supervisor; any hashable object but None.
         start: Called for each life of the child, see `Start`.
         restart: When it is restarted.
-        shutdown: Seconds between the request to stop and the kill; `INFINITY`, `BRUTAL_KILL`. By default 5
-            for a worker and `INFINITY` for a supervisor.
+        shutdown: Seconds between the request to stop and the kill; `INFINITY`, `BRUTAL_KILL`. By
+            default 5 for a worker and `INFINITY` for a supervisor.
         type: Worker or supervisor.
         significant: Whether its end can end its supervisor, see `AutoShutdown`.
         start_timeout: Seconds its `init` may take; None for as long as it likes.
         backoff: How long to wait before a restart; None to restart at once.
 
     Raises:
-        SpecError: The first field that is wrong, in OTP's order: id, start, restart, significant, type,
-            shutdown; with OTP's name for it.
+        SpecError: The first field that is wrong, in OTP's order: id, start, restart, significant,
+            type, shutdown; with OTP's name for it.
     """
 
     id: Hashable

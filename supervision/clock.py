@@ -38,7 +38,8 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock, and the running loop's for everything that waits.
 
-    `monotonic` is the loop's own time, so that it agrees with timers also on a loop with simulated time.
+    `monotonic` is the loop's own time, so that it agrees with timers also on a loop with simulated
+    time.
     """
 
     __slots__ = ()

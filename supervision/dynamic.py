@@ -113,8 +113,10 @@ class DynamicSupervisor(Parent):
         """Check everything; nothing is started yet.
 
         Args:
-            max_children: How many children there may be; those being restarted count. None for no limit.
-            max_restarts: Restarts permitted within `max_seconds`; one more and the supervisor gives up.
+            max_children: How many children there may be; those being restarted count. None for no
+                limit.
+            max_restarts: Restarts permitted within `max_seconds`; one more and the supervisor gives
+                up.
             max_seconds: Length of that sliding window.
             extra_arguments: Given to every start function, at every start.
             name: The name of a root in paths.

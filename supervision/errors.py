@@ -49,10 +49,16 @@ __all__ = [
 
 
 class SupervisionError(Exception):
-    """The root of all errors of this package; each is picklable and keeps its facts in attributes."""
+    """The root of all errors of this package.
+
+    Each is picklable and keeps its facts in attributes.
+    """
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Pickle message and facts; a ref stays behind, because it means nothing in another process."""
+        """Pickle message and facts.
+
+        A ref stays behind, because it means nothing in another process.
+        """
         facts = {name: value for name, value in self.__dict__.items() if name != "ref"}
         return _rebuild, (type(self), self.args, facts)
 
@@ -126,8 +132,8 @@ class CallTimeoutError(SupervisionError, TimeoutError):
             request: What it had asked; only its type is told.
         """
         super().__init__(
-            f"no answer from {path} to {type(request).__name__} within {timeout_s} s. The work may still be done: "
-            "make it idempotent before you retry, or give the call more time."
+            f"no answer from {path} to {type(request).__name__} within {timeout_s} s. The work "
+            "may still be done: make it idempotent before you retry, or give the call more time."
         )
         self.path = path
         self.timeout_s = timeout_s
@@ -316,7 +322,9 @@ class MaxChildrenError(ChildError):
 
 
 class ChildStartError(SupervisionError, RuntimeError):
-    """A child did not come up. Its own exception, with the original traceback, is the ``__cause__``.
+    """A child did not come up.
+
+    Its own exception, with the original traceback, is the ``__cause__``.
 
     Attributes:
         child_id: The child.

@@ -1,4 +1,7 @@
-"""What a tree tells its observer. Plain facts, no refs, so that they can be kept, compared and sent away."""
+"""What a tree tells its observer.
+
+Plain facts, no refs, so that they can be kept, compared and sent away.
+"""
 
 from __future__ import annotations
 
@@ -149,4 +152,7 @@ class TaskFailed(Event):
 
 
 Observer = Callable[[Event], object]
-"""Called with each event, in the loop, at once. It must be quick; what it raises goes to the loop's handler."""
+"""Called with each event, in the loop, at once.
+
+It must be quick; what it raises goes to the loop's handler.
+"""

@@ -24,8 +24,8 @@ REPORT_S: Final = 5.0
 class Ladder:
     """Brings a set of children down, all at the same time, each within its budget.
 
-    It waits for tasks, never for cooperation; a child that refuses to end is abandoned in the end. One timer
-    serves all children with the same budget.
+    It waits for tasks, never for cooperation; a child that refuses to end is abandoned in the end.
+    One timer serves all children with the same budget.
     """
 
     __slots__ = ("_left", "_owner", "_since", "_timers", "_wake", "stops")

@@ -79,7 +79,10 @@ class Mailbox:
         return self._limit
 
     def put(self, item: object) -> Put | None:
-        """Append to the user lane and wake the actor. Never suspends; gives None when all went well."""
+        """Append to the user lane and wake the actor.
+
+        Never suspends; gives None when all went well.
+        """
         if len(self.user) >= self._capacity:
             return self._refuse(item)
         self.user.append(item)
@@ -91,7 +94,10 @@ class Mailbox:
         return None
 
     def put_system(self, item: object) -> None:
-        """Append to the system lane and wake the actor; nothing happens once the actor has ended."""
+        """Append to the system lane and wake the actor.
+
+        Nothing happens once the actor has ended.
+        """
         if self.system is None:
             self.system = deque()
         self.system.append(item)
@@ -111,7 +117,10 @@ class Mailbox:
         return waiter
 
     def freed(self) -> None:
-        """Tell the senders that wait for room that there is some; called by whoever took a message."""
+        """Tell the senders that wait for room that there is some.
+
+        Called by whoever took a message.
+        """
         room = self._room
         while room and len(self.user) < self._capacity:
             waiter = room.popleft()
@@ -133,7 +142,10 @@ class Mailbox:
         return self._limit is not None
 
     def take_casts(self, limit: int | None) -> list[object]:
-        """Take the casts at the head of the user lane, at most `limit`; stop before a call or an info."""
+        """Take the casts at the head of the user lane, at most `limit`.
+
+        Stop before a call or an info.
+        """
         taken: list[object] = []
         user = self.user
         while user and (limit is None or len(taken) < limit):

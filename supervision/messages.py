@@ -46,7 +46,10 @@ IGNORE: Final = Ignore.IGNORE
 
 
 class Continue:
-    """Returned by `init` or `handle_continue`: go on with ``handle_continue(term)`` before any message."""
+    """Returned by `init` or `handle_continue`.
+
+    Go on with ``handle_continue(term)`` before any message.
+    """
 
     __slots__ = ("term",)
 

@@ -119,7 +119,10 @@ class Retry:
 
 
 class Parent(Actor):
-    """An actor with children. One sequential loop: exits, retries and management calls, one at a time."""
+    """An actor with children.
+
+    One sequential loop: exits, retries and management calls, one at a time.
+    """
 
     ref_type: ClassVar[type[ActorRef]] = ParentRef
     trap_exit: ClassVar[bool] = True
@@ -175,7 +178,10 @@ class Parent(Actor):
     # Callbacks
 
     async def handle_call(self, request: object) -> object:
-        """Answer a management call; a refusal goes to the caller and does not end the supervisor."""
+        """Answer a management call.
+
+        A refusal goes to the caller and does not end the supervisor.
+        """
         try:
             return await self.manage(request)
         except (ChildError, ChildStartError, SpecError) as error:
@@ -217,7 +223,7 @@ class Parent(Actor):
         """Supervisors take no casts: a dead letter."""
         self._cell.dead_letter(message, "unhandled")
 
-    async def terminate(self, reason: ExitReason) -> None:
+    async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - a callback's signature
         """Stop all children."""
         await self.bring_down(list(self.children()), shielded=True)
 
@@ -228,7 +234,9 @@ class Parent(Actor):
         self._context = contextvars.copy_context()
 
     async def bring_up(self, child: Child) -> None:
-        """Start a child and wait for its init; its state then is RUNNING, or UNDEFINED when it said IGNORE.
+        """Start a child and wait for its init.
+
+        Its state then is RUNNING, or UNDEFINED when it said IGNORE.
 
         Raises:
             ChildStartError: It did not come up; its state is UNDEFINED.
@@ -355,7 +363,10 @@ class Parent(Actor):
         raise Stop(SHUTDOWN, cause=cause)
 
     def schedule(self, child: Child, *, counted: bool) -> None:
-        """Send this supervisor a retry, after the child's backoff; calls that wait already go first."""
+        """Send this supervisor a retry, after the child's backoff.
+
+        Calls that wait already go first.
+        """
         child.state = ChildState.RESTARTING
         child.attempt += 1
         retry = Info(Retry(child, child.attempt, counted=counted))
@@ -379,7 +390,10 @@ class Parent(Actor):
         await self.retry(child)
 
     async def again(self, child: Child) -> bool:
-        """Bring a child up once more; tells whether that went well, else the next attempt is on its way."""
+        """Bring a child up once more.
+
+        Tells whether that went well, else the next attempt is on its way.
+        """
         child.restarts += 1
         try:
             await self.bring_up(child)
@@ -391,6 +405,7 @@ class Parent(Actor):
         return True
 
     def tell_failure(self, child: Child, error: Exception, *, retrying: bool) -> None:
+        """Tell the observer of a start that failed."""
         runtime = self._cell.runtime
         if runtime.observer is not None:
             incarnation = 0 if child.cell is None else child.cell.incarnation

@@ -1,4 +1,7 @@
-"""The partition supervisor: equal children, one of them for each key (Elixir's PartitionSupervisor)."""
+"""The partition supervisor.
+
+Equal children, one of them for each key (Elixir's PartitionSupervisor).
+"""
 
 from __future__ import annotations
 
@@ -47,8 +50,8 @@ class PartitionSupervisorRef(SupervisorRef):
     def route(self, key: object, kind: type[ActorRef] = ActorRef) -> ActorRef:
         """Give the child that a key belongs to. Never suspends.
 
-        An int goes by its remainder, anything else by a checksum of its text; both are the same in every
-        process. While the child is being restarted the ref is that of its last life.
+        An int goes by its remainder, anything else by a checksum of its text; both are the same in
+        every process. While the child is being restarted the ref is that of its last life.
 
         Args:
             key: Any object with a telling repr.
@@ -70,7 +73,9 @@ class PartitionSupervisorRef(SupervisorRef):
         return ref
 
     async def resize(self, partitions: int) -> int:
-        """Route to another number of partitions: the tail is stopped, or further children are started.
+        """Route to another number of partitions.
+
+        The tail is stopped, or further children are started.
 
         Args:
             partitions: The new number; 0 or more.
@@ -108,7 +113,7 @@ class PartitionSupervisor(Supervisor):
         partitions: int | None = None,
         restart: Restart = Restart.PERMANENT,
         shutdown: float | BrutalKill | None = None,
-        type: ChildType = ChildType.WORKER,  # noqa: A002 - the field of the child spec
+        type: ChildType = ChildType.WORKER,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         max_restarts: int = 3,
         max_seconds: float = 5.0,

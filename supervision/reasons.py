@@ -1,7 +1,8 @@
 """Why a child ended: exit reasons, their classes, and `Stop`, which chooses one.
 
 An exit reason is any object, as in Erlang. Those with a meaning of their own are the strings below,
-`Shutdown` for ``{shutdown, Term}``, and exceptions: a child that crashed has its exception as the reason.
+`Shutdown` for ``{shutdown, Term}``, and exceptions: a child that crashed has its exception as the
+reason.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ TIMEOUT: Final = "timeout"
 
 
 class Shutdown:
-    """A normal end that says more: OTP's ``{shutdown, Term}``. A transient child is not restarted after it."""
+    """A normal end that says more: OTP's ``{shutdown, Term}``.
+
+    A transient child is not restarted after it.
+    """
 
     __slots__ = ("term",)
     __match_args__ = ("term",)
@@ -81,7 +85,8 @@ class Stop(BaseException):
         """Choose the reason.
 
         Args:
-            reason: ``"normal"``, ``"shutdown"``, a `Shutdown`, or anything else (which is abnormal).
+            reason: ``"normal"``, ``"shutdown"``, a `Shutdown`, or anything else (which is
+                abnormal).
             cause: The exception behind the reason, for those who ask the ref for it.
         """
         super().__init__(reason)
@@ -99,8 +104,8 @@ def is_normal(reason: ExitReason) -> bool:
 def reason_of(error: BaseException) -> ExitReason:
     """Give the exit reason that an exception stands for; of a group, the worst leaf decides.
 
-    KeyboardInterrupt is worse than SystemExit, that is worse than an error, that is worse than a cancel. A
-    group with several errors stays a group, so that none of them is lost.
+    KeyboardInterrupt is worse than SystemExit, that is worse than an error, that is worse than a
+    cancel. A group with several errors stays a group, so that none of them is lost.
     """
     if isinstance(error, Stop):
         return error.reason

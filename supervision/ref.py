@@ -149,7 +149,8 @@ class Monitor:
 class ActorRef:
     """The address of one life of one actor; after a restart there is another.
 
-    Refs are values: two refs to the same life are equal and hash alike. A ref keeps no dead actor's state.
+    Refs are values: two refs to the same life are equal and hash alike. A ref keeps no dead actor's
+    state.
     """
 
     __slots__ = ("_cell",)
@@ -249,7 +250,8 @@ class ActorRef:
             timeout: Seconds to wait; None to wait as long as the actor lives.
 
         Raises:
-            CallTimeoutError: No answer in time. The work is not cancelled; its answer will be dropped.
+            CallTimeoutError: No answer in time. The work is not cancelled; its answer will be
+                dropped.
             ActorStoppedError: The actor ended before it answered.
             CallingSelfError: The actor asks itself.
             MailboxFullError: The mailbox is bounded, full and rejects.
@@ -293,7 +295,8 @@ class ActorRef:
     def exit(self, reason: ExitReason = SHUTDOWN) -> None:
         """Send an exit signal (OTP ``exit/2``): ends the actor now, between two of its awaits.
 
-        An actor that traps exits gets an `Exit` message instead; ``"normal"`` does nothing to others.
+        An actor that traps exits gets an `Exit` message instead; ``"normal"`` does nothing to
+        others.
         """
         self._cell.signal(self, reason)
 
@@ -302,11 +305,13 @@ class ActorRef:
         self._cell.kill(brutal=True)
 
     def monitor(self, watcher: ActorRef | Callable[[Down], object]) -> Monitor:
-        """Watch this life: its end reaches the watcher as one `Down`, at once if it has ended already.
+        """Watch this life.
+
+        Its end reaches the watcher as one `Down`, at once if it has ended already.
 
         Args:
-            watcher: An actor, which gets it in its system lane by `handle_info`; or a callback, which is
-                called by the event loop.
+            watcher: An actor, which gets it in its system lane by `handle_info`; or a callback,
+                which is called by the event loop.
         """
         cell = self._cell
         if isinstance(watcher, ActorRef):
@@ -323,7 +328,10 @@ class ActorRef:
         return monitor
 
     def at_end(self, key: object, release: Callable[[], object]) -> None:
-        """Have a function called at the end of this life before anybody hears of it; for registries."""
+        """Have a function called at the end of this life before anybody hears of it.
+
+        For registries.
+        """
         cell = self._cell
         if cell.releases is None:
             cell.releases = {}
@@ -347,7 +355,10 @@ class ActorRef:
         await self._cell.ask_system(Resume())
 
     def link(self, other: ActorRef) -> None:
-        """Link two actors both ways: the abnormal end of one ends the other, unless that one traps exits."""
+        """Link two actors both ways.
+
+        The abnormal end of one ends the other, unless that one traps exits.
+        """
         other._cell.link(self._cell)
 
     def unlink(self, other: ActorRef) -> None:
@@ -383,8 +394,8 @@ class ActorRef:
 class Cell:
     """One life of one child: its mailbox, its task, and how it ends. Internal to this package.
 
-    Its end is made known in one place, `conclude`, in OTP's order: names are released first, then callers,
-    links and monitors hear of it, then its supervisor.
+    Its end is made known in one place, `conclude`, in OTP's order: names are released first, then
+    callers, links and monitors hear of it, then its supervisor.
     """
 
     __slots__ = (
@@ -420,7 +431,7 @@ class Cell:
         "watchers",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place
         self,
         runtime: Runtime,
         parent: Cell | None,
@@ -480,7 +491,10 @@ class Cell:
     def launch(
         self, body: Coroutine[object, object, ExitReason], context: Context
     ) -> asyncio.Future[object]:
-        """Run the body in a task of its own; gives the future which `report_started` or the end completes."""
+        """Run the body in a task of its own.
+
+        Gives the future which `report_started` or the end completes.
+        """
         loop = self.runtime.loop
         self.ready = ready = loop.create_future()
         self.task = task = loop.create_task(body, name=self.path, context=context)
@@ -504,7 +518,10 @@ class Cell:
             self.mailbox.put_system(StopRequest(reason))
 
     def request_stop(self, reason: ExitReason) -> None:
-        """Rung 0 of the stop ladder: close the mailbox and cancel once. Doing it again changes nothing."""
+        """Rung 0 of the stop ladder: close the mailbox and cancel once.
+
+        Doing it again changes nothing.
+        """
         if self.over or self.requested or self.killed:
             return
         self.requested = True
@@ -521,14 +538,17 @@ class Cell:
             self.kill(brutal=True)
 
     def kill(self, *, brutal: bool = False) -> None:
-        """Rungs 2 to 4: cancel again and again, then close the coroutine (if brutal), then abandon it."""
+        """Rungs 2 to 4.
+
+        Cancel again and again, then close the coroutine (if brutal), then abandon it.
+        """
         if self.over or self.killed:
             return
         self.killed = True
         self.mailbox.close()
         self._press(0, brutal)
 
-    def _press(self, attempt: int, brutal: bool) -> None:
+    def _press(self, attempt: int, brutal: bool) -> None:  # noqa: FBT001 - a timer passes no keywords
         task = self.task
         if self.over or task is None:
             return
@@ -554,7 +574,10 @@ class Cell:
     # End
 
     def explain(self, error: BaseException | None) -> tuple[ExitReason, BaseException | None]:
-        """Classify what came out of the child (None for a plain return): exit reason and its cause."""
+        """Classify what came out of the child (None for a plain return).
+
+        Exit reason and its cause.
+        """
         if isinstance(error, Stop):
             return error.reason, error.cause
         reason = NORMAL if error is None else reason_of(error)
@@ -687,7 +710,10 @@ class Cell:
     # Watching
 
     def watch(self, key: object, tell: Callable[[Cell], object]) -> None:
-        """Have `tell` called with this cell when it ends, at once if it has; `unwatch` takes it back."""
+        """Have `tell` called with this cell when it ends, at once if it has.
+
+        `unwatch` takes it back.
+        """
         if self.over:
             tell(self)
             return
@@ -779,7 +805,10 @@ class Cell:
             self.runtime.tell(TaskFailed(self.path, self.incarnation, error))
 
     async def end_tasks(self) -> None:
-        """Cancel the spawned tasks and wait for their end; what outlives every cancel becomes a zombie."""
+        """Cancel the spawned tasks and wait for their end.
+
+        What outlives every cancel becomes a zombie.
+        """
         self.ending = True
         tasks = self.spawned
         if not tasks:
@@ -836,8 +865,5 @@ def _call_if_active(monitor: Monitor, callback: Callable[[Down], object], down: 
 
 def _close(task: asyncio.Task[ExitReason]) -> None:
     """Rung 3: cut a coroutine off where it is suspended. CPython promises nothing about it."""
-    body = task.get_coro()
-    try:
-        body.close()
-    except BaseException:
-        pass
+    with suppress(BaseException):  # whatever the child answers, the ladder goes on
+        task.get_coro().close()

@@ -62,9 +62,9 @@ class RegistryChange:
 class Registry:
     """Maps keys to living actors. Nothing in it suspends, so that it is never out of date.
 
-    The entries of an actor go away at its end, before its supervisor or anybody else hears of that: whoever
-    was told that an actor has ended can take its name. Keys of different types are different keys, so 1 and
-    True and 1.0 do not collide.
+    The entries of an actor go away at its end, before its supervisor or anybody else hears of that:
+    whoever was told that an actor has ended can take its name. Keys of different types are
+    different keys, so 1 and True and 1.0 do not collide.
 
     Example::
 
@@ -212,7 +212,10 @@ class Registry:
 
     @asynccontextmanager
     async def lock(self, key: Hashable) -> AsyncIterator[None]:
-        """Hold a lock of this key, whether registered or not; suspends while somebody else holds it."""
+        """Hold a lock of this key, whether registered or not.
+
+        Suspends while somebody else holds it.
+        """
         slot = (type(key), key)
         lock = self._locks.setdefault(slot, _Lock())
         lock.users += 1

@@ -59,16 +59,16 @@ class RestartIntensity:
 class Backoff:
     """How long to wait before the n-th restart of a child (Pekko's rule).
 
-    The delay is ``min(maximum, minimum * factor ** n) * (1 + U[0, 1) * jitter)``: the jitter comes after the
-    cap and may exceed it. Each attempt still counts against the supervisor's intensity.
+    The delay is ``min(maximum, minimum * factor ** n) * (1 + U[0, 1) * jitter)``: the jitter comes
+    after the cap and may exceed it. Each attempt still counts against the supervisor's intensity.
 
     Attributes:
         minimum: Seconds before the first restart.
         maximum: Seconds that the delay grows to.
         factor: How fast it grows.
         jitter: How much is added at random, as a share of the delay.
-        reset_after: A child that lived for so many seconds starts again from `minimum`; by default the mean
-            of minimum and maximum.
+        reset_after: A child that lived for so many seconds starts again from `minimum`; by default
+            the mean of minimum and maximum.
     """
 
     minimum: float

@@ -55,7 +55,10 @@ class Runtime:
         return self._incarnations
 
     def tell(self, event: Event) -> None:
-        """Give an event to the observer. What it raises is reported to the loop and goes no further."""
+        """Give an event to the observer.
+
+        What it raises is reported to the loop and goes no further.
+        """
         if self.observer is None:
             return
         try:

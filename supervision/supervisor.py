@@ -96,8 +96,8 @@ class GetChildSpec:
 class SupervisorRef(ParentRef):
     """How a `Supervisor` is managed (OTP supervisor(3)).
 
-    Each call suspends until the supervisor has done it, however long that takes; between two attempts of a
-    restart that fails it has time. Refusals are `ChildError`, and change nothing.
+    Each call suspends until the supervisor has done it, however long that takes; between two
+    attempts of a restart that fails it has time. Refusals are `ChildError`, and change nothing.
     """
 
     __slots__ = ()
@@ -119,8 +119,8 @@ class SupervisorRef(ParentRef):
     async def terminate_child(self, child_id: Hashable) -> None:
         """Stop a child, or the attempts to restart it; nothing happens when it does not run.
 
-        Its spec is kept unless it is temporary. Counts neither as a restart nor for auto_shutdown. A later
-        restart of the group starts it again.
+        Its spec is kept unless it is temporary. Counts neither as a restart nor for auto_shutdown.
+        A later restart of the group starts it again.
 
         Raises:
             ChildNotFoundError: No child has this id.
@@ -160,7 +160,9 @@ class SupervisorRef(ParentRef):
         return cast("ChildInfo", await self.call(WhichChild(child_id), timeout=None))
 
     async def get_childspec(self, child_id: Hashable) -> ChildSpec:
-        """Give the spec of one child with all defaults; that of a temporary one has lost its start function.
+        """Give the spec of one child with all defaults.
+
+        That of a temporary one has lost its start function.
 
         Raises:
             ChildNotFoundError: No child has this id.
@@ -171,8 +173,9 @@ class SupervisorRef(ParentRef):
 class Supervisor(Parent):
     """Starts children in order, restarts those that fail, stops them in reverse (OTP supervisor(3)).
 
-    Its own `init` returns when all children have started. If one does not come up, those before it are stopped
-    and the start fails with `ChildStartError`. Subclass it to do something before, see `setup`.
+    Its own `init` returns when all children have started. If one does not come up, those before it
+    are stopped and the start fails with `ChildStartError`. Subclass it to do something before, see
+    `setup`.
 
     Example::
 
@@ -205,8 +208,8 @@ class Supervisor(Parent):
         Args:
             children: The children in the order of their start.
             strategy: Whom to restart with a child that failed.
-            max_restarts: Restarts permitted within `max_seconds`; one more and the supervisor gives up: it
-                stops all children and exits with ``"shutdown"``.
+            max_restarts: Restarts permitted within `max_seconds`; one more and the supervisor gives
+                up: it stops all children and exits with ``"shutdown"``.
             max_seconds: Length of that sliding window.
             auto_shutdown: When the end of significant children ends the supervisor.
             name: The name of a root in paths.
@@ -232,7 +235,8 @@ class Supervisor(Parent):
         """Prepare, in the supervisor's own task, before the first child starts.
 
         Returns:
-            Further children, started after those of the constructor; or `IGNORE` to end without an error.
+            Further children, started after those of the constructor; or `IGNORE` to end without an
+            error.
         """
         return None
 
@@ -272,7 +276,10 @@ class Supervisor(Parent):
         self._children.pop(child.spec.id, None)
 
     async def bring_down_in_order(self, children: Iterable[Child], *, shielded: bool) -> None:
-        """Stop children one after the other, the newest start first; temporary ones are forgotten."""
+        """Stop children one after the other, the newest start first.
+
+        Temporary ones are forgotten.
+        """
         for child in reversed(list(children)):
             await self.bring_down([child], shielded=shielded)
             if child.spec.restart is Restart.TEMPORARY:

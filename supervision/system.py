@@ -39,7 +39,8 @@ class Root(Protocol[_R_co]):
 class System(Generic[_R]):
     """One tree of actors from its start to its end.
 
-    Use `run` where the life of the tree is a block, `start` and `stop` where it is the life of an object.
+    Use `run` where the life of the tree is a block, `start` and `stop` where it is the life of an
+    object.
     """
 
     def __init__(
@@ -94,13 +95,13 @@ class System(Generic[_R]):
         """Start the tree; returns when all static children have started.
 
         Raises:
-            ChildStartError: A child did not come up; those before it have been stopped. Its ``__cause__`` is
-                the child's own exception.
+            ChildStartError: A child did not come up; those before it have been stopped. Its
+                ``__cause__`` is the child's own exception.
             RuntimeError: The system has been started before.
         """
         if self._cell is not None:
             raise RuntimeError("a system is started once. Make a new one, with a new root.")
-        runtime = Runtime(asyncio.get_running_loop(), self._clock, self._observer, Random().random)
+        runtime = Runtime(asyncio.get_running_loop(), self._clock, self._observer, Random().random)  # noqa: S311 - jitter is no secret
         cell, ready = launch(
             self._actor,
             runtime,
@@ -120,7 +121,9 @@ class System(Generic[_R]):
         return self.ref
 
     async def stop(self) -> None:
-        """Stop all children in order and return when nothing runs any more; doing it twice is harmless.
+        """Stop all children in order and return when nothing runs any more.
+
+        Doing it twice is harmless.
 
         A cancel of the caller meanwhile is raised after the tree has stopped.
 
@@ -164,7 +167,10 @@ class System(Generic[_R]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop the tree. An exception of the block goes on; else what had ended the tree is raised."""
+        """Stop the tree.
+
+        An exception of the block goes on; else what had ended the tree is raised.
+        """
         host, self._host = self._host, None
         interrupt = self._interrupt()
         if interrupt is not None:
@@ -208,9 +214,10 @@ def run(
 ) -> System[_R]:
     """Run a tree for as long as a block lasts.
 
-    Entering starts it and gives the root's ref; leaving stops it in order. When the root ends by itself, the
-    block goes on: its calls fail with `ActorStoppedError`, ``ref.wait()`` tells the reason, and leaving the
-    block raises the cause, such as `RestartLimitError`. A KeyboardInterrupt in a child cancels the block.
+    Entering starts it and gives the root's ref; leaving stops it in order. When the root ends by
+    itself, the block goes on: its calls fail with `ActorStoppedError`, ``ref.wait()`` tells the
+    reason, and leaving the block raises the cause, such as `RestartLimitError`. A KeyboardInterrupt
+    in a child cancels the block.
 
     Args:
         root: The supervisor.

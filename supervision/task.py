@@ -10,10 +10,11 @@ from supervision.child import BrutalKill, ChildSpec, Restart
 from supervision.dynamic import DynamicSupervisor, DynamicSupervisorRef
 from supervision.errors import ActorStoppedError
 from supervision.reasons import SHUTDOWN
-from supervision.ref import ActorRef
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+
+    from supervision.ref import ActorRef
 
 __all__ = ["TaskHandle", "TaskSupervisor", "TaskSupervisorRef"]
 
@@ -114,8 +115,9 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     ) -> AsyncIterator[_T]:
         """Run a function for each item, a bounded number of them at the same time, and yield the results.
 
-        When one fails, its exception is raised in its place; then, and when the consumer stops early, those that
-        still run are stopped. Close the iterator (``contextlib.aclosing``) to have that happen at once.
+        When one fails, its exception is raised in its place; then, and when the consumer stops
+        early, those that still run are stopped. Close the iterator (``contextlib.aclosing``) to
+        have that happen at once.
 
         Args:
             function: The coroutine function.

@@ -95,7 +95,9 @@ class ManualClock:
         return sum(not timer.cancelled for _, _, timer in self._timers)
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass: run what becomes due, in order, and let the loop settle before and after each.
+        """Let time pass.
+
+        Run what becomes due, in order, and let the loop settle before and after each.
 
         Args:
             seconds: How much.

@@ -24,7 +24,8 @@ class Node:
     Attributes:
         id: The id in its spec.
         path: Its place in the tree.
-        kind: The class of the actor; "function" for a child function, "" for a child that does not run.
+        kind: The class of the actor; "function" for a child function, "" for a child that does not
+            run.
         type: Worker or supervisor.
         state: Whether it runs.
         incarnation: Which life; 0 when it never lived.

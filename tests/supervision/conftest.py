@@ -1,4 +1,7 @@
-"""A small world to run trees in: a clock that stands still, a journal, workers that do as they are told."""
+"""A small world to run trees in.
+
+A clock that stands still, a journal, workers that do as they are told.
+"""
 
 from __future__ import annotations
 

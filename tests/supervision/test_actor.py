@@ -85,7 +85,10 @@ async def test_nonsense_from_init_is_a_crash():
 
 
 async def test_crash_in_handle_call_reaches_the_caller():
-    """The caller whose request ended the actor gets its exit reason; so do those who wait behind."""
+    """The caller whose request ended the actor gets its exit reason.
+
+    So do those who wait behind.
+    """
 
     class Fragile(Recorder):
         async def handle_call(self, request):
@@ -149,7 +152,7 @@ async def test_deferred_reply():
 
 
 async def test_defer_needs_a_call():
-    """defer outside handle_call is a mistake that is told."""
+    """Defer outside handle_call is a mistake that is told."""
 
     class Mistaken(Actor):
         async def handle_cast(self, message):
@@ -250,7 +253,10 @@ async def test_spawned_task_may_be_awaited():
 
 
 async def test_spawned_tasks_end_with_the_actor(world):
-    """Spawned tasks are cancelled and waited for; failures while ending are told; spawning then is refused."""
+    """Spawned tasks are cancelled and waited for; failures while ending are told.
+
+    Spawning then is refused.
+    """
 
     class Spawning(Actor):
         async def init(self):
@@ -359,16 +365,17 @@ async def test_monitors_of_a_dead_watcher_are_forgotten(world):
 
 
 async def test_links_share_fate(world):
-    """The abnormal end of a linked actor ends its peer with the same reason; a normal end does not."""
+    """The abnormal end of a linked actor ends its peer with the same reason.
+
+    A normal end does not.
+    """
 
     class Linking(Recorder):
         async def handle_call(self, request):
             verb, ref = request
             getattr(self, verb)(ref)
 
-    async with world.supervisor(
-        world.spec(1), ChildSpec("l", Linking), max_restarts=10
-    ) as sup:
+    async with world.supervisor(world.spec(1), ChildSpec("l", Linking), max_restarts=10) as sup:
         kids = await world.kids(sup)
         await kids["l"].call(("link", kids[1]))
         await world.end(kids[1], "normal")
@@ -412,7 +419,10 @@ async def test_trapped_exits_are_messages(world):
 
 
 async def test_stash():
-    """Stashed messages, calls too, come back ahead of newer ones in their order; there is a bound."""
+    """Stashed messages, calls too, come back ahead of newer ones in their order.
+
+    There is a bound.
+    """
 
     class Stashing(Recorder):
         stash_limit = 3
@@ -560,7 +570,10 @@ async def test_start_timeout(world):
 
 
 async def test_idle_timeout(world):
-    """After idle_timeout without a message handle_info gets IDLE; every message begins the time anew."""
+    """After idle_timeout without a message handle_info gets IDLE.
+
+    Every message begins the time anew.
+    """
 
     class Idling(Recorder):
         idle_timeout = 10.0
@@ -580,7 +593,10 @@ async def test_idle_timeout(world):
 
 
 async def test_suspend_and_resume(world):
-    """A suspended actor answers system messages only; then it goes on with what has come meanwhile."""
+    """A suspended actor answers system messages only.
+
+    Then it goes on with what has come meanwhile.
+    """
     actor = Recorder()
     async with world.run(actor) as ref:
         await ref.suspend()

@@ -1,7 +1,7 @@
 """The cases of OTP's `supervisor_SUITE.erl` (S) and those that only asyncio knows (X), by their numbers.
 
-Cases that mean nothing here: S44, S89, S90 (layout of log reports), S64-S70, S83-S86 (hot code change), S74
-(callback module).
+Cases that mean nothing here: S44, S89, S90 (layout of log reports), S64-S70, S83-S86 (hot code
+change), S74 (callback module).
 """
 
 from __future__ import annotations
@@ -86,7 +86,10 @@ async def test_S02_sup_start_ignore_init(world):
 
 
 async def test_S03_sup_start_ignore_child(world):
-    """A permanent child that ignores its start is kept without a ref; the newest start is listed first."""
+    """A permanent child that ignores its start is kept without a ref.
+
+    The newest start is listed first.
+    """
     world.ignoring.add(1)
     async with world.supervisor() as sup:
         assert await sup.start_child(world.spec(1)) is None
@@ -116,7 +119,10 @@ async def test_S05_sup_start_ignore_temporary_child_start_child(world):
 
 @pytest.mark.parametrize("restart", [Restart.TEMPORARY, Restart.PERMANENT])
 async def test_S06_S07_sup_start_ignore_child_start_child_simple(world, restart):
-    """A dynamic supervisor keeps nothing of a child that ignores, whatever its restart; it stops well."""
+    """A dynamic supervisor keeps nothing of a child that ignores, whatever its restart.
+
+    It stops well.
+    """
     world.ignoring.add(1)
     async with world.dynamic() as sup:
         assert await sup.start_child(world.spec(1, restart=restart)) is None
@@ -205,7 +211,12 @@ async def test_S14_sup_start_map_simple(world):
         for name in (1, 2, 3):
             ref = await sup.start_child(world.spec(name, restart=Restart.TEMPORARY))
             spec = await sup.get_childspec(ref)
-            assert (spec.id, spec.restart, spec.type, spec.shutdown) == (name, "temporary", "worker", 5.0)
+            assert (spec.id, spec.restart, spec.type, spec.shutdown) == (
+                name,
+                "temporary",
+                "worker",
+                5.0,
+            )
             assert not spec.significant
         with pytest.raises(ChildNotFoundError):
             await sup.get_childspec(sup)
@@ -439,7 +450,12 @@ def test_S26_child_specs(world):
 def test_S26_child_specs_order(world):
     """The first wrong field in OTP's order wins."""
     wrong = {"restart": "x", "significant": "x", "type": "x", "shutdown": "x"}
-    atoms = ["invalid_restart_type", "invalid_significant", "invalid_child_type", "invalid_shutdown"]
+    atoms = [
+        "invalid_restart_type",
+        "invalid_significant",
+        "invalid_child_type",
+        "invalid_shutdown",
+    ]
     for atom in atoms:
         with pytest.raises(SpecError, match=atom):
             ChildSpec(1, world.worker, **wrong)
@@ -449,7 +465,10 @@ def test_S26_child_specs_order(world):
 @pytest.mark.parametrize("auto", list(AutoShutdown))
 @pytest.mark.parametrize("restart", list(Restart))
 def test_S27_child_specs_map(world, auto, restart):
-    """A significant child needs a restart that can end and a supervisor that cares; strings do as options."""
+    """A significant child needs a restart that can end and a supervisor that cares.
+
+    Strings do as options.
+    """
     if restart is Restart.PERMANENT:
         with pytest.raises(SpecError, match="bad_combination.*restart"):
             world.spec(1, restart=restart, significant=True)
@@ -498,7 +517,10 @@ async def test_S29_multiple_restarts(world):
 
 
 async def test_S30_one_for_one(world):
-    """Only the child that crashed is restarted; the third crash of two permitted ends the supervisor."""
+    """Only the child that crashed is restarted.
+
+    The third crash of two permitted ends the supervisor.
+    """
     with gives_up() as failure:
         async with world.supervisor(*world.specs(1, 2), max_restarts=2) as sup:
             one, two = (await world.kids(sup)).values()
@@ -516,7 +538,10 @@ async def test_S30_one_for_one(world):
 
 
 async def test_S31_one_for_one_escalation(world):
-    """Attempts that fail count: four of them are permitted, then the supervisor and its children end."""
+    """Attempts that fail count.
+
+    Four of them are permitted, then the supervisor and its children end.
+    """
     with gives_up() as failure:
         async with world.supervisor(*world.specs(1, 2), max_restarts=4) as sup:
             one, two = (await world.kids(sup)).values()
@@ -653,10 +678,12 @@ class Big:
 @pytest.mark.parametrize("restart", list(Restart))
 async def test_S39_S75_do_not_save_start_parameters_for_temporary_children(world, kind, restart):
     """What the start function of a temporary child holds is let go once the child runs."""
-    async with (world.supervisor() if kind == "static" else world.dynamic()) as sup:
+    async with world.supervisor() if kind == "static" else world.dynamic() as sup:
         big = Big()
         gone = weakref.ref(big)
-        await sup.start_child(ChildSpec(1, lambda held=big: held and world.worker(1), restart=restart))
+        await sup.start_child(
+            ChildSpec(1, lambda held=big: held and world.worker(1), restart=restart)
+        )
         del big
         await settle()
         gc.collect()
@@ -1117,7 +1144,9 @@ async def test_S82_hanging_restart_loop_simple(world):
 
 async def test_S87_order_of_children(world):
     """Children start in order, stop in reverse order, in a group restart and at the end."""
-    async with world.supervisor(*world.specs(7, 3, 10, 2, 5), strategy=Strategy.REST_FOR_ONE) as sup:
+    async with world.supervisor(
+        *world.specs(7, 3, 10, 2, 5), strategy=Strategy.REST_FOR_ONE
+    ) as sup:
         assert world.journal == [("start", n) for n in (7, 3, 10, 2, 5)]
         world.journal.clear()
         (await world.kids(sup))[10].kill()
@@ -1157,7 +1186,10 @@ async def test_S93_which_children_simple_one_for_one(world):
 
 
 async def test_X01_unrequested_cancel(world):
-    """A CancelledError that nobody asked for is an abnormal exit; a transient child is restarted."""
+    """A CancelledError that nobody asked for is an abnormal exit.
+
+    A transient child is restarted.
+    """
     async with world.supervisor(world.spec(1, restart=Restart.TRANSIENT)) as sup:
         one = (await world.kids(sup))[1]
         one.cast(asyncio.CancelledError())
@@ -1249,7 +1281,10 @@ async def test_X05_blocked_loop(world):
 
 
 async def test_X07_cancelled_before_first_step(world):
-    """A child that is cancelled before its first step has failed to start; nothing is left of it."""
+    """A child that is cancelled before its first step has failed to start.
+
+    Nothing is left of it.
+    """
 
     def start():
         asyncio.get_running_loop().call_soon(cancel)
@@ -1339,7 +1374,10 @@ async def test_X11_cancelled_from_outside(world, how):
 
 
 async def test_X11_supervisor_task_cancelled(world):
-    """A nested supervisor whose task is cancelled stops its children first; its parent restarts it."""
+    """A nested supervisor whose task is cancelled stops its children first.
+
+    Its parent restarts it.
+    """
     inner = ChildSpec("in", lambda: Supervisor(world.specs(1, 2)), type="supervisor")
     async with world.supervisor(inner) as sup:
         ref = (await world.kids(sup))["in"]
@@ -1355,7 +1393,7 @@ async def test_X11_supervisor_task_cancelled(world):
 async def test_X12_caller_cancelled_during_init(world, kind):
     """A child whose start_child was cancelled in its init is registered, and stopped with the rest."""
     world.slow_starts[1] = 1.0
-    async with (world.supervisor() if kind == "static" else world.dynamic()) as sup:
+    async with world.supervisor() if kind == "static" else world.dynamic() as sup:
         starting = asyncio.ensure_future(sup.start_child(world.spec(1)))
         await settle()
         starting.cancel()
@@ -1492,7 +1530,7 @@ async def test_restart_events_differ_from_first_starts(world):
         one = (await world.kids(sup))[1]
         one.cast(Stop("boom"))
         await one.wait()
-        while world.starts[1] < 2:
+        while world.starts[1] < 2:  # noqa: ASYNC110 - the attempts go on, nothing settles
             await asyncio.sleep(0)
         world.failing.clear()
         await settle()

@@ -21,7 +21,9 @@ async def test_routing_by_key(world):
         kids = await world.kids(sup)
         assert list(kids) == [0, 1, 2]
         assert [sup.route(n) for n in (0, 1, 2, 3, -4)] == [kids[n] for n in (0, 1, 2, 0, 1)]
-        assert sup.route("workflow-42") == kids[0x57889363 % 3 if False else _crc("workflow-42") % 3]
+        assert (
+            sup.route("workflow-42") == kids[0x57889363 % 3 if False else _crc("workflow-42") % 3]
+        )
         assert sup.route(("a", 1)) == sup.route(("a", 1))
         assert sup.partitions == 3
     assert sup.partitions == 0

@@ -38,7 +38,10 @@ class Slow(Actor):
 
 
 async def test_refs_are_values(world):
-    """Refs to one life are equal and hash alike; another life has another, with a greater incarnation."""
+    """Refs to one life are equal and hash alike.
+
+    Another life has another, with a greater incarnation.
+    """
     async with world.supervisor(world.spec(1)) as sup:
         one, same = [(await world.kids(sup))[1] for _ in range(2)]
         assert one == same
@@ -110,7 +113,10 @@ async def test_cast_to_the_dead_is_a_dead_letter(world):
 
 
 async def test_stop_goes_ahead_of_messages(world):
-    """stop ends the actor after its current message with the given reason; a permanent one is restarted."""
+    """stop ends the actor after its current message with the given reason.
+
+    A permanent one is restarted.
+    """
     async with world.supervisor(world.spec(1)) as sup:
         one = (await world.kids(sup))[1]
         one.cast("never handled")
@@ -122,7 +128,7 @@ async def test_stop_goes_ahead_of_messages(world):
 
 
 async def test_stop_in_time(world):
-    """stop raises when the actor has not ended in time; it is still asked to."""
+    """Stop raises when the actor has not ended in time; it is still asked to."""
     world.slow_stops[1] = 10.0
     async with world.supervisor(world.spec(1)) as sup:
         one = (await world.kids(sup))[1]
@@ -147,7 +153,10 @@ async def test_function_child_lives_and_stops(world):
 
 
 async def test_exit_interrupts(world):
-    """An exit signal ends an actor in the middle of a message, with terminate; normal does nothing."""
+    """An exit signal ends an actor in the middle of a message, with terminate.
+
+    Normal does nothing.
+    """
     actor = Slow()
     system = world.run(actor)
     ref = await system.start()
@@ -164,7 +173,7 @@ async def test_exit_interrupts(world):
 
 
 async def test_wait(world):
-    """wait gives the exit reason, also long after the end, and has a timeout."""
+    """Wait gives the exit reason, also long after the end, and has a timeout."""
     async with world.supervisor(world.spec(1)) as sup:
         one = (await world.kids(sup))[1]
         waiting = asyncio.ensure_future(one.wait(timeout=1.0))
@@ -177,7 +186,10 @@ async def test_wait(world):
 
 
 async def test_monitor_with_a_callback(world):
-    """A callback is called once with the Down; noproc when there is nobody; not at all after cancel."""
+    """A callback is called once with the Down; noproc when there is nobody.
+
+    Not at all after cancel.
+    """
     async with world.supervisor(world.spec(1)) as sup:
         one = (await world.kids(sup))[1]
         downs = []
@@ -218,14 +230,18 @@ async def test_bounded_mailbox(world, overflow):
         else:
             assert await asked == 1
         await settle()
-    kept = {Overflow.REJECT: [0, 1, 2], Overflow.DROP_NEWEST: [0, 1, 2], Overflow.DROP_OLDEST: [0, 2, 3]}
+    kept = {
+        Overflow.REJECT: [0, 1, 2],
+        Overflow.DROP_NEWEST: [0, 1, 2],
+        Overflow.DROP_OLDEST: [0, 2, 3],
+    }
     lost = {Overflow.REJECT: [], Overflow.DROP_NEWEST: [3], Overflow.DROP_OLDEST: [1]}
     assert actor.got == kept[overflow]
     assert [e.message for e in world.told(DeadLetter) if e.why == "full"] == lost[overflow]
 
 
 async def test_push_waits_for_room():
-    """push suspends while a bounded mailbox is full, keeps order, and gives up when the actor ends."""
+    """Push suspends while a bounded mailbox is full, keeps order, and gives up when the actor ends."""
     actor = type("Bounded", (Slow,), {"mailbox_limit": 1})()
     system = run(actor)
     ref = await system.start()

@@ -56,7 +56,10 @@ async def test_keys_of_different_types_differ(world):
 
 
 async def test_duplicate_keys(world):
-    """Actors share a duplicate key, also the same one twice; dispatch gets all entries, or is not called."""
+    """Actors share a duplicate key, also the same one twice.
+
+    Dispatch gets all entries, or is not called.
+    """
     registry = Registry(keys=Keys.DUPLICATE)
     async with world.supervisor(*world.specs(1, 2)) as sup:
         one, two = (await world.kids(sup)).values()
@@ -90,7 +93,10 @@ async def test_update_value(world):
 
 
 async def test_names_are_released_before_anybody_hears(world):
-    """Whoever hears of an actor's end finds its name free: monitors, its supervisor, its successor."""
+    """Whoever hears of an actor's end finds its name free.
+
+    Monitors, its supervisor, its successor.
+    """
     changes = []
     registry = Registry(listeners=(changes.append,))
     seen = []
@@ -128,7 +134,10 @@ async def test_S91_already_started_outside_supervisor(world):
 
 
 async def test_S79_simple_global_supervisor(world):
-    """Named supervisors and workers come back under their names, however they end; no name outlives the top."""
+    """Named supervisors and workers come back under their names, however they end.
+
+    No name outlives the top.
+    """
     from supervision import Supervisor
 
     registry = Registry()

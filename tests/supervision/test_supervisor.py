@@ -1,4 +1,7 @@
-"""What static and dynamic supervisors do beyond OTP's list: backoff, limits, unknown requests, events."""
+"""What static and dynamic supervisors do beyond OTP's list.
+
+Backoff, limits, unknown requests, events.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +107,10 @@ async def test_setup_adds_children(world):
 
 
 async def test_one_for_all_absorbs_simultaneous_crashes(world):
-    """Two crashes at the same instant under one_for_all cost one restart; one_for_one counts both."""
+    """Two crashes at the same instant under one_for_all cost one restart.
+
+    One_for_one counts both.
+    """
     for strategy, used in ((Strategy.ONE_FOR_ALL, 1), (Strategy.ONE_FOR_ONE, 2)):
         system = world.supervisor(*world.specs(1, 2), strategy=strategy)
         async with system as sup:
@@ -236,9 +242,7 @@ async def test_infinite_budget_is_reported(world):
 async def test_killed_supervisor_leaves_no_children(world):
     """A supervisor whose budget is over kills its children at once instead of leaking them."""
     world.slow_stops.update({1: 1000.0, 2: 1000.0})
-    inner = ChildSpec(
-        "in", lambda: Supervisor(world.specs(1, 2)), type="supervisor", shutdown=1.0
-    )
+    inner = ChildSpec("in", lambda: Supervisor(world.specs(1, 2)), type="supervisor", shutdown=1.0)
     system = world.supervisor(inner)
     sup = await system.start()
     ref = (await world.kids(sup))["in"]

@@ -6,7 +6,14 @@ import asyncio
 
 import pytest
 
-from supervision import ActorStoppedError, ChildStartError, RestartLimitError, Supervisor, System, run
+from supervision import (
+    ActorStoppedError,
+    ChildStartError,
+    RestartLimitError,
+    Supervisor,
+    System,
+    run,
+)
 
 
 async def test_start_and_stop_by_hand(world):

@@ -44,7 +44,7 @@ async def test_snapshot(world):
         assert (leaf.mailbox, leaf.handling) == (2, "int")
         assert function.kind == "function"
         assert (ignoring.state, ignoring.age_s) == ("undefined", 0.0)
-        assert picture(tree) == "\n".join([
+        assert picture(tree) == "\n".join([  # noqa: FLY002 - a picture
             "root Supervisor (running, restarts 1/3)",
             "├── worker Worker (running, restarted 1x)",
             "├── inner Supervisor (running, restarts 0/3)",
