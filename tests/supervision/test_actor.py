@@ -530,6 +530,7 @@ async def test_timeouts_work_in_terminate(world):
             async with asyncio.TaskGroup() as group:
                 group.create_task(asyncio.sleep(0))
             self.got.append("group")
+            assert asyncio.current_task().cancelling() == 0
 
     actor = Careful()
     async with world.run(actor):

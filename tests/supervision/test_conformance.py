@@ -1464,10 +1464,14 @@ async def test_X16_contextvars(world):
         async def handle_cast(self, message):
             raise ValueError
 
+    def start():
+        variable.set("the start function's")
+        return Seeing()
+
     variable.set("base")
     async with world.dynamic() as sup:
         variable.set("caller's")
-        ref = await sup.start_child(ChildSpec(1, Seeing))
+        ref = await sup.start_child(ChildSpec(1, start))
         ref.cast("crash")
         await settle()
     assert seen == ["base", "base"]

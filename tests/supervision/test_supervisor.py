@@ -252,3 +252,36 @@ async def test_killed_supervisor_leaves_no_children(world):
     await stopping
     assert ref.reason == "killed"
     assert {kid.reason for kid in kids} == {"killed"}
+
+
+async def test_late_timer_of_a_backoff(world):
+    """A timer that was set for an earlier restart of a child does not restart it too early."""
+    async with world.supervisor(world.spec(1, backoff=SLOW), max_restarts=20) as sup:
+        await world.end((await world.kids(sup))[1])
+        await world.clock.advance(0.5)
+        await sup.terminate_child(1)
+        await world.end(await sup.restart_child(1))
+        await world.clock.advance(0.6)
+        assert (await sup.which_child(1)).state == "restarting"
+        assert world.starts[1] == 2
+        await world.clock.advance(2)
+        assert world.starts[1] == 3
+
+
+async def test_start_function_that_fails_at_once_lets_others_run(world):
+    """Between two attempts of a start function that raises without awaiting, other tasks have their turn."""
+    attempts = 0
+
+    def start():
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            raise RuntimeError("cannot")
+        return world.worker(1)
+
+    async with world.supervisor(ChildSpec(1, start), max_restarts=100_000) as sup:
+        (await world.kids(sup))[1].cast("crash")
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert 10 < attempts < 60
+        await sup.terminate_child(1)
