@@ -18,6 +18,7 @@ from told import Told
 from workflow import Declined, Policy, onboard
 
 OPEN_AT_ONCE = 150
+"""How many onboardings may be under way before the next is taken from the file."""
 
 
 async def main(applications: Path, store: str) -> None:
