@@ -13,6 +13,7 @@ from supervision.errors import (
     MaxChildrenError,
     SpecError,
 )
+from supervision.messages import Call, ChildExited
 from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
 from supervision.reasons import NORMAL, ExitReason, is_normal
 from supervision.restarts import RestartIntensity, is_count
@@ -20,7 +21,6 @@ from supervision.restarts import RestartIntensity, is_count
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervision.messages import ChildExited
     from supervision.ref import ActorRef
 
 __all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
@@ -219,8 +219,9 @@ class DynamicSupervisor(Parent):
             )
         self.check_backoff(spec)
         child = Child(spec)
+        call = self._cell.current
         try:
-            await self.bring_up(child)
+            await self.bring_up(child, call if type(call) is Call else None)
         except (ChildStartError, ChildError) as error:
             self.tell_failure(child, error, retrying=False)
             raise

@@ -27,7 +27,7 @@ from supervision.errors import (
 )
 from supervision.events import GaveUp, Restarted, ShutdownError, Started, StartFailed
 from supervision.ladder import Ladder
-from supervision.messages import IGNORE, ChildExited, Failure, Info
+from supervision.messages import IGNORE, Call, ChildExited, Failure, Info
 from supervision.reasons import KILLED, SHUTDOWN, TIMEOUT, ExitReason, Stop, is_normal, reason_of
 from supervision.ref import ActorRef, Cell
 
@@ -233,10 +233,11 @@ class Parent(Actor):
         """Take this task's context as the base of every child's."""
         self._context = contextvars.copy_context()
 
-    async def bring_up(self, child: Child) -> None:
+    async def bring_up(self, child: Child, greeting: Call | None = None) -> None:
         """Start a child and wait for its init.
 
-        Its state then is RUNNING, or UNDEFINED when it said IGNORE.
+        Its state then is RUNNING, or UNDEFINED when it said IGNORE. The caller of `greeting` gets the ref as
+        soon as the child's init is through, in the same turn of the loop as this supervisor.
 
         Raises:
             ChildStartError: It did not come up; its state is UNDEFINED.
@@ -259,6 +260,7 @@ class Parent(Actor):
         except TypeError as error:
             raise ChildStartError(spec.id, error) from error
         cell.info = info
+        cell.greeting = greeting
         before, child.cell = child.cell, cell
         child.state = ChildState.STARTING
         if before is None:

@@ -406,6 +406,7 @@ class Cell:
         "cause",
         "current",
         "ending",
+        "greeting",
         "id",
         "incarnation",
         "info",
@@ -460,6 +461,7 @@ class Cell:
         self.ref_type = ref_type
         self.info: object = None
         self.task: asyncio.Task[ExitReason] | None = None
+        self.greeting: Call | None = None
         self.ready: asyncio.Future[object] | None = None
         self.started = False
         self.requested = False
@@ -507,6 +509,9 @@ class Cell:
         ready, self.ready = self.ready, None
         if ready is not None and not ready.done():
             ready.set_result(outcome)
+        greeting, self.greeting = self.greeting, None
+        if greeting is not None and outcome is None:
+            greeting.answer(self.ref)  # one turn of the loop earlier than the supervisor could
 
     # Stop
 
