@@ -500,7 +500,7 @@ class Cell:
         loop = self.runtime.loop
         self.ready = ready = loop.create_future()
         self.task = task = loop.create_task(body, name=self.path, context=context)
-        task.add_done_callback(self._finish, context=context)
+        task.add_done_callback(self, context=context)
         return ready
 
     def report_started(self, outcome: object) -> None:
@@ -595,7 +595,8 @@ class Cell:
                 return self.reason, None
         return reason, None
 
-    def _finish(self, task: asyncio.Task[ExitReason]) -> None:
+    def __call__(self, task: asyncio.Task[ExitReason]) -> None:
+        """Take the end of the task; the cell is the callback itself, which saves a method object each."""
         if self.over:
             self.runtime.zombies.discard(self)
             self.task = None
