@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 import gc
 import itertools
+import time
 import weakref
 from functools import partial
 
@@ -1541,3 +1542,32 @@ async def test_restart_events_differ_from_first_starts(world):
     kinds = [type(event) for event in world.events]
     assert kinds == [Started, Exited, StartFailed, Restarted, Exited, Exited]
     assert run is not None
+
+
+async def spent(coro):
+    before = time.process_time()
+    await coro
+    return time.process_time() - before
+
+
+async def test_S77_simple_one_for_one_scale_many_temporary_children():
+    """Stopping ten times as many dynamic children takes no more than fifty times as long."""
+
+    async def stop(children):
+        system = run(DynamicSupervisor())
+        sup = await system.start()
+        for _ in range(children):
+            await sup.start_child(ChildSpec(1, Actor, restart=Restart.TEMPORARY))
+        return await spent(system.stop())
+
+    assert await stop(4000) <= 50 * await stop(400)
+
+
+async def test_S88_scale_start_stop_many_children():
+    """Starting and stopping ten times as many static children takes no more than fifty times as long."""
+
+    async def start_and_stop(children):
+        system = run(Supervisor([ChildSpec(number, Actor) for number in range(children)]))
+        return await spent(system.start()) + await spent(system.stop())
+
+    assert await start_and_stop(4000) <= 50 * await start_and_stop(400)
