@@ -1505,6 +1505,21 @@ async def test_X17_exception_group(world, kind):
     await system.stop()
 
 
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="Python 3.12 has it")
+async def test_X18_eager_task_factory(world):
+    """A child that ends inside create_task is still seen."""
+
+    async def at_once():
+        world.journal.append("ran")
+
+    asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+    async with world.supervisor() as sup:
+        ref = await sup.start_child(ChildSpec(1, at_once, restart=Restart.TRANSIENT))
+        assert await ref.wait() == "normal"
+        assert await world.count(sup) == [1, 0, 0, 1]
+    assert world.journal == ["ran"]
+
+
 async def test_X19_mass_crash(world):
     """Ten thousand crashes in one turn are one give-up and one stop."""
     with gives_up():
