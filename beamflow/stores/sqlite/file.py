@@ -70,9 +70,12 @@ async def connect(
     path: Path, *, busy_timeout_s: float, pragmas: Mapping[str, int | str]
 ) -> aiosqlite.Connection:
     """Open a connection to a file that is there; every statement of it is a transaction."""
-    connection = await aiosqlite.connect(
+    opening = aiosqlite.connect(
         f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout_s
     )
+    # A host that dies without closing the store must die, not wait for this thread for ever.
+    opening._thread.daemon = True  # noqa: SLF001 - aiosqlite has no option for it
+    connection = await opening
     try:
         for name, value in pragmas.items():
             await connection.execute_fetchall(f"PRAGMA {name} = {value}")

@@ -39,21 +39,27 @@ async def main(path: str, streams: int, count: int, durability: str) -> None:
         durability="full" if durability == "full" else "relaxed",
     )
     await store.open()
-    async with asyncio.TaskGroup() as group:
-        server = group.create_task(store.serve())
-        lease = await store.claim(f"pid {os.getpid()}", 3600)
-        tell("lease", lease.epoch)
-        async with asyncio.TaskGroup() as writers:
-            for number in range(streams):
-                writers.create_task(append(store, f"stream-{number}", count, lease.epoch))
-        tell("done")
-        await asyncio.to_thread(sys.stdin.read)
-        server.cancel()
-    await store.close()
+    try:
+        async with asyncio.TaskGroup() as group:
+            server = group.create_task(store.serve())
+            lease = await store.claim(f"pid {os.getpid()}", 3600)
+            tell("lease", lease.epoch)
+            async with asyncio.TaskGroup() as writers:
+                for number in range(streams):
+                    writers.create_task(append(store, f"stream-{number}", count, lease.epoch))
+            tell("done")
+            await asyncio.to_thread(sys.stdin.read)
+            server.cancel()
+    finally:
+        await store.close()
+
+
+def leaf(error: BaseException) -> BaseException:
+    return leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 if __name__ == "__main__":
     try:
         asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
     except* StoreError as group:
-        tell("error", type(group.exceptions[0]).__name__, group)
+        tell("error", type(leaf(group)).__name__, leaf(group))

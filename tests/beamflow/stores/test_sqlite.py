@@ -356,6 +356,20 @@ async def test_closing_leaves_no_thread(path: Path, clock: ManualClock) -> None:
         assert not thread.is_alive()
 
 
+@pytest.mark.serial
+def test_a_host_that_forgets_to_close(path: Path) -> None:
+    """A process that ends without closing its store ends."""
+    script = f"""
+import asyncio, sys
+from beamflow.stores.url import open_store
+store = open_store("sqlite:///{path}", clock=lambda: 0)
+asyncio.run(store.open())
+raise SystemExit(7)
+"""
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 7
+
+
 # commits
 
 
