@@ -1,0 +1,88 @@
+"""Durable workflows for asyncio: plain async code as supervised actors, with no server."""
+
+from __future__ import annotations
+
+from beamflow.authoring.context import now, random, receive, uuid4
+from beamflow.authoring.step import Step, StepInfo, current_step, step
+from beamflow.authoring.workflow import Workflow, workflow
+from beamflow.engine.engine import Engine
+from beamflow.engine.handle import WorkflowHandle, WorkflowStatus
+from beamflow.errors import (
+    BeamflowError,
+    ConflictError,
+    CorruptLogError,
+    DeadLetterError,
+    DefinitionError,
+    DuplicateWorkflowError,
+    EngineStoppedError,
+    FencedError,
+    HostLoopError,
+    NondeterminismError,
+    PayloadError,
+    StepError,
+    StepFailedError,
+    StepTimeoutError,
+    StoreError,
+    StoreFormatError,
+    StoreLockedError,
+    StoreUnavailableError,
+    UnknownWorkflowError,
+    WorkflowClosedError,
+    WorkflowError,
+    WorkflowExistsError,
+    WorkflowFailedError,
+    WorkflowNotFoundError,
+    WorkflowParkedError,
+)
+from beamflow.model.events import DeadLetterReason, Recorded
+from beamflow.model.status import WorkflowState
+from beamflow.policies.retry import Retry
+from beamflow.stores.base import DeadLetter, DeadLetterState, Summary
+
+__all__ = [
+    "BeamflowError",
+    "ConflictError",
+    "CorruptLogError",
+    "DeadLetter",
+    "DeadLetterError",
+    "DeadLetterReason",
+    "DeadLetterState",
+    "DefinitionError",
+    "DuplicateWorkflowError",
+    "Engine",
+    "EngineStoppedError",
+    "FencedError",
+    "HostLoopError",
+    "NondeterminismError",
+    "PayloadError",
+    "Recorded",
+    "Retry",
+    "Step",
+    "StepError",
+    "StepFailedError",
+    "StepInfo",
+    "StepTimeoutError",
+    "StoreError",
+    "StoreFormatError",
+    "StoreLockedError",
+    "StoreUnavailableError",
+    "Summary",
+    "UnknownWorkflowError",
+    "Workflow",
+    "WorkflowClosedError",
+    "WorkflowError",
+    "WorkflowExistsError",
+    "WorkflowFailedError",
+    "WorkflowHandle",
+    "WorkflowNotFoundError",
+    "WorkflowParkedError",
+    "WorkflowState",
+    "WorkflowStatus",
+    "current_step",
+    "now",
+    "random",
+    "receive",
+    "step",
+    "uuid4",
+    "workflow",
+]

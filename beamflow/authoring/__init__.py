@@ -1,0 +1,3 @@
+"""What a workflow's author touches."""
+
+from __future__ import annotations

@@ -1,0 +1,3 @@
+"""What runs workflows."""
+
+from __future__ import annotations

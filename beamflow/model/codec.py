@@ -63,7 +63,7 @@ class Payload(Generic[T]):
     def __init__(self, annotation: object, where: str) -> None:
         """Compile the decoder once; raises TypeError for an annotation msgspec cannot decode."""
         self.where = where
-        self._decoder = cast("msgspec.json.Decoder[T]", msgspec.json.Decoder(annotation))  # type: ignore[call-overload]
+        self._decoder = cast("msgspec.json.Decoder[T]", msgspec.json.Decoder(annotation))
 
     def encode(self, value: object) -> bytes:
         """Write the value as JSON; raises `PayloadError`."""

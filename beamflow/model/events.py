@@ -69,10 +69,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``str(exception)``."""
     args: Raw = Raw(b"[]")
     """The exception's ``args`` as a JSON array, where they can be written as JSON."""
+    state: Raw = Raw(b"{}")
+    """The exception's attributes as a JSON object, where they can be written as JSON."""
     traceback: str = ""
     """The formatted traceback; for people, never parsed."""
-    declared: str = ""
-    """Qualified name of the declared or builtin type it is raised as in the workflow, if any."""
+    raised_as: str = ""
+    """Qualified name of the declared or builtin type that workflow code sees, if any."""
 
 
 class WorkflowStarted(
@@ -146,6 +148,8 @@ class SignalReceived(
 ):
     """A signal was acknowledged to its sender."""
 
+    id: str
+    """Minted by the sender's side, so that one whose acknowledgement got lost is not sent twice."""
     name: str
     payload: Raw
 

@@ -24,6 +24,4 @@ class WorkflowState(enum.Enum):
         return self in OPEN_STATES
 
 
-OPEN_STATES = frozenset(
-    {WorkflowState.RUNNING, WorkflowState.COMPENSATING, WorkflowState.PARKED}
-)
+OPEN_STATES = frozenset({WorkflowState.RUNNING, WorkflowState.COMPENSATING, WorkflowState.PARKED})

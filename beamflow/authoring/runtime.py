@@ -1,0 +1,66 @@
+"""What authoring needs of whatever runs a workflow: the event loop that its code runs on."""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from beamflow.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from random import Random
+
+    from beamflow.model.codec import Payload
+
+__all__ = ["WorkflowRuntime", "current_runtime", "required_runtime"]
+
+
+class WorkflowRuntime(asyncio.AbstractEventLoop):
+    """An event loop on which workflow code runs; the context functions find it as the running one.
+
+    Attributes:
+        workflow_id: id of the workflow that runs on it.
+    """
+
+    __slots__ = ()
+
+    workflow_id: str
+
+    @property
+    @abc.abstractmethod
+    def random(self) -> Random:
+        """The workflow's own source of random numbers, the same on every replay."""
+
+    @abc.abstractmethod
+    def call_step(
+        self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Ask for a step; the coroutine returns its result or raises its error."""
+
+    @abc.abstractmethod
+    def receive(self, name: str, payload: Payload[Any]) -> Coroutine[Any, Any, Any]:
+        """Take the next signal of that name, waiting for one if need be."""
+
+
+def current_runtime() -> WorkflowRuntime | None:
+    """Return the runtime of the workflow that is running, or None outside one."""
+    loop = asyncio._get_running_loop()  # noqa: SLF001 - the documented hook of event loops
+    return loop if isinstance(loop, WorkflowRuntime) else None
+
+
+def required_runtime(name: str) -> WorkflowRuntime:
+    """Return the runtime; raises `DefinitionError` outside a workflow."""
+    runtime = current_runtime()
+    if runtime is None:
+        _refuse(name)
+    return runtime
+
+
+def _refuse(name: str) -> NoReturn:
+    message = (
+        f"{name}() works only inside a workflow: it is called from workflow code, not from a step "
+        f"and not from the host application"
+    )
+    raise DefinitionError(message)

@@ -1,0 +1,261 @@
+"""Steps: the functions whose results are recorded, so that they never run again once they have."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+import anyio.to_thread
+import msgspec
+
+from beamflow.authoring.namespace import local_names
+from beamflow.authoring.runtime import current_runtime
+from beamflow.authoring.signature import Signature
+from beamflow.errors import DefinitionError
+from beamflow.policies.retry import NO_RETRY, Retry
+
+__all__ = ["Compensation", "Step", "StepInfo", "current_step", "step", "step_info"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+F = TypeVar("F", bound=Callable[..., Any])
+
+_COMPENSATION_RETRY = Retry(max_attempts=5, initial=0.5, factor=2.0, max=30.0)
+
+
+class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running step can know of itself; see `current_step`."""
+
+    workflow_id: str
+    step: str
+    op: int
+    attempt: int
+    """From 1. An attempt that a kill of the process cut off has the same number again."""
+    idempotency_key: str
+    """The same over all attempts and restarts: hand it to whatever the step changes outside."""
+
+
+step_info: ContextVar[StepInfo] = ContextVar("beamflow_step")
+"""Set by the engine around each attempt; read it with `current_step`."""
+
+
+def current_step() -> StepInfo:
+    """Return what is known of the running step.
+
+    Outside a workflow, where a step is a plain function, the info says ``workflow_id=""`` and the
+    idempotency key is the same for every call; set `step_info` in a test that needs others.
+    """
+    return step_info.get(_OUTSIDE)
+
+
+_OUTSIDE = StepInfo(workflow_id="", step="", op=0, attempt=1, idempotency_key="outside-a-workflow")
+
+
+class _Durable(Generic[P, R_co]):
+    """What steps and compensations share: a function, its policy, its payloads."""
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str,
+        where: str,
+        retry: Retry,
+        timeout: float | None,
+        namespace: dict[str, Any] | None,
+    ) -> None:
+        if timeout is not None and not timeout > 0:
+            message = f"{where}: timeout={timeout!r} is refused: it must be above 0 seconds"
+            raise DefinitionError(message)
+        self.function = function
+        self.name = name
+        self.retry = retry
+        self.timeout = timeout
+        self._where = where
+        self._namespace = namespace
+        self._is_async = inspect.iscoroutinefunction(function)
+
+    def run(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R_co]:
+        """Run the function here and now: on this loop, or in a worker thread if it is no coroutine.
+
+        The thread comes from the limiter of anyio; its count bounds how many run at once.
+        """
+        if self._is_async:
+            return cast("Coroutine[Any, Any, R_co]", self.function(*args, **kwargs))
+        call = functools.partial(self.function, *args, **kwargs)
+        return anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+
+
+class Compensation(_Durable[P, R_co]):
+    """What undoes a completed step; called with the step's result and its arguments."""
+
+
+class Step(_Durable[P, R_co]):
+    """A step, made by ``@step``.
+
+    Called in a workflow it is durable: its result is recorded before the workflow goes on and the
+    body never runs again after that. Until then it runs at least once. Called anywhere else (a unit
+    test, another step) it just runs. Either way it is awaited.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, Any],
+        *,
+        name: str | None,
+        retry: Retry | None,
+        timeout: float | None,
+        raises: Sequence[type[Exception]],
+        namespace: dict[str, Any] | None,
+    ) -> None:
+        """Declare the step; annotations are resolved at the first call."""
+        name = name or function.__name__
+        super().__init__(
+            function,
+            name=name,
+            where=f"step {name!r}",
+            retry=retry or NO_RETRY,
+            timeout=timeout,
+            namespace=namespace,
+        )
+        functools.update_wrapper(cast("Callable[P, Any]", self), function)
+        self.compensated_by: Compensation[..., Any] | None = None
+        self.raises = {exception_name(kind): kind for kind in raises}
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
+        """Run the step: durably inside a workflow, plainly anywhere else."""
+        runtime = current_runtime()
+        if runtime is not None:
+            return runtime.call_step(self, args, kwargs)
+        return self.run(*args, **kwargs)
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """The payloads of the step; raises `DefinitionError` at the first use if they are wrong."""
+        return Signature(self.function, self._where, self._namespace)
+
+    @overload
+    def compensation(self, function: F, /) -> F: ...
+
+    @overload
+    def compensation(
+        self, /, *, retry: Retry = ..., timeout: float | None = ...
+    ) -> Callable[[F], F]: ...
+
+    def compensation(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        retry: Retry = _COMPENSATION_RETRY,
+        timeout: float | None = None,
+    ) -> Any:
+        """Declare what undoes this step: ``@reserve.compensation``.
+
+        The function stays as it is. If the workflow fails after the step has completed, it is
+        called with the step's result followed by the step's arguments, at least once, in reverse
+        order of completion.
+
+        Args:
+            function: ``async def`` or ``def``.
+            retry: its own policy; an undo should be more stubborn than what it undoes.
+            timeout: seconds that one attempt may take.
+
+        Raises:
+            DefinitionError: the step has a compensation already.
+        """
+
+        def declare(function: F) -> F:
+            if self.compensated_by is not None:
+                message = f"step {self.name!r} has a compensation already"
+                raise DefinitionError(message)
+            self.compensated_by = Compensation(
+                function,
+                name=function.__name__,
+                where=f"compensation {function.__name__!r}",
+                retry=retry,
+                timeout=timeout,
+                namespace=None,
+            )
+            return function
+
+        return declare if function is None else declare(function)
+
+
+@overload
+def step(function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+
+
+@overload
+def step(
+    *,
+    name: str | None = ...,
+    retry: Retry | None = ...,
+    timeout: float | None = ...,
+    raises: Sequence[type[Exception]] = ...,
+) -> _StepDecorator: ...
+
+
+def step(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+    raises: Sequence[type[Exception]] = (),
+) -> Any:
+    """Make a function a step: ``@step`` or ``@step(retry=Retry(max_attempts=5), timeout=10)``.
+
+    Arguments and result are converted by their annotations, through JSON, live as on replay: what
+    would not survive a restart fails at once. A plain ``def`` runs in a worker thread.
+
+    Args:
+        function: the function, when the decorator is used without parentheses.
+        name: the name in the log; the function's own by default. Changing it changes the workflow.
+        retry: what happens when an attempt fails; without it the first failure is final.
+        timeout: seconds that one attempt may take; then it is cancelled and has failed with
+            `StepTimeoutError`.
+        raises: exception types that reach the workflow as themselves. Builtin types do so always;
+            any other arrives as `StepFailedError`.
+
+    Raises:
+        DefinitionError: the declaration makes no sense.
+    """
+    namespace = local_names(sys._getframe(1))  # noqa: SLF001 - to resolve annotations of local types
+
+    def declare(function: Callable[..., Any]) -> Step[..., Any]:
+        return Step(
+            function,
+            name=name,
+            retry=retry,
+            timeout=timeout,
+            raises=raises,
+            namespace=namespace,
+        )
+
+    return declare if function is None else declare(function)
+
+
+class _StepDecorator:
+    """The type of ``step(...)`` with options; never instantiated."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Step[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Step[P, R]: ...
+    def __call__(self, function: Any, /) -> Any: ...
+
+
+def exception_name(kind: type[BaseException]) -> str:
+    """Return the name an exception type has in the log."""
+    return f"{kind.__module__}.{kind.__qualname__}"

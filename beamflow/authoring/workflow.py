@@ -1,0 +1,111 @@
+"""Workflows: plain coroutine functions whose progress is durable."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+
+from beamflow.authoring.namespace import local_names
+from beamflow.authoring.runtime import current_runtime
+from beamflow.authoring.signature import Signature
+from beamflow.errors import DefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+__all__ = ["Workflow", "workflow"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Workflow(Generic[P, R_co]):
+    """A workflow, made by ``@workflow``. Start it with ``engine.start(workflow, ...)``.
+
+    Called directly it runs as the plain coroutine function that it is, its steps as plain
+    functions: good for a unit test, without durability.
+
+    Attributes:
+        function: the author's function.
+        name: its name in the log.
+        version: its version in the log.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, Coroutine[Any, Any, R_co]],
+        *,
+        name: str | None,
+        version: int,
+        namespace: dict[str, Any] | None,
+    ) -> None:
+        """Declare the workflow; annotations are resolved when an engine takes it."""
+        self.function = function
+        self.name = name or function.__name__
+        self.version = version
+        self._namespace = namespace
+        if not inspect.iscoroutinefunction(function):
+            message = f"workflow {self.name!r} must be an `async def`, not {function!r}"
+            raise DefinitionError(message)
+        functools.update_wrapper(self, function)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
+        """Run the function plainly, without an engine.
+
+        Raises:
+            DefinitionError: called inside another workflow; call it from the host application.
+        """
+        if current_runtime() is not None:
+            message = (
+                f"workflow {self.name!r} was called inside a workflow; child workflows are not "
+                f"there yet: call a plain async function, or start it from a step"
+            )
+            raise DefinitionError(message)
+        return self.function(*args, **kwargs)
+
+    @functools.cached_property
+    def signature(self) -> Signature:
+        """The payloads of the workflow; raises `DefinitionError` if its annotations are wrong."""
+        return Signature(self.function, f"workflow {self.name!r}", self._namespace)
+
+
+@overload
+def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+
+@overload
+def workflow(
+    *, name: str | None = ..., version: int = ...
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+
+
+def workflow(
+    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+) -> Any:
+    """Make an ``async def`` a workflow: ``@workflow`` or ``@workflow(name="order", version=2)``.
+
+    Inside it plain asyncio is durable: ``await`` a step, ``asyncio.sleep``, ``asyncio.timeout``,
+    ``gather``, ``TaskGroup``, queues and locks between branches. Everything that touches the
+    outside world belongs into a step.
+
+    Args:
+        function: the function, when the decorator is used without parentheses.
+        name: the name in the log; the function's own by default.
+        version: recorded with each start.
+
+    Raises:
+        DefinitionError: the function is no ``async def``.
+    """
+    namespace = local_names(sys._getframe(1))  # noqa: SLF001 - to resolve annotations of local types
+
+    def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
+        return Workflow(function, name=name, version=version, namespace=namespace)
+
+    return declare if function is None else declare(function)

@@ -1,0 +1,342 @@
+"""The engine: the tree under which workflows run, embedded in the host's own event loop."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
+
+from msgspec import Raw
+
+from beamflow.authoring.workflow import Workflow
+from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
+from beamflow.engine.handle import WorkflowHandle
+from beamflow.engine.recovery import recover
+from beamflow.engine.services import Services
+from beamflow.engine.store_keeper import StoreKeeper
+from beamflow.engine.workflows import Workflows
+from beamflow.errors import (
+    BeamflowError,
+    DefinitionError,
+    DuplicateWorkflowError,
+    EngineStoppedError,
+    UnknownWorkflowError,
+)
+from beamflow.model.events import WorkflowStarted
+from beamflow.model.ids import checked_workflow_id, uuid7
+from beamflow.model.status import WorkflowState
+from beamflow.stores.base import DeadLetter, Store, Summary, WorkflowQuery
+from beamflow.stores.url import open_store
+from supervision import (
+    ChildSpec,
+    ChildStartError,
+    ChildType,
+    Restart,
+    Strategy,
+    Supervisor,
+    System,
+    SystemClock,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from types import TracebackType
+
+    from supervision import Clock, Event, SupervisorRef
+
+__all__ = ["Engine"]
+
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+class Engine:
+    """Runs workflows in the host's event loop, from a store that survives the process.
+
+    ::
+
+        async with Engine("sqlite:///app.db", workflows=[onboard]) as engine:
+            handle = await engine.start(onboard, application, id="customer-42")
+            policy = await handle.result()
+
+    Entering opens the store, claims its lease and wakes every unfinished workflow; leaving stops
+    everything in order, and what is unfinished goes on at the next start. The loop, its executor,
+    signal handlers and logging of the host are left alone.
+
+    ::
+
+        Engine (rest_for_one)
+        ├── store           the writer, the lease
+        ├── dead_letters    the queue's own stream
+        ├── workflows       DynamicSupervisor → one actor per open workflow (transient)
+        └── recovery        wakes what is unfinished (transient)
+
+    Args:
+        store: a URL (``"sqlite:///app.db"``, ``"memory://"``), or any `Store`.
+        workflows: all workflows that are started here or may be found unfinished in the store.
+        lease_wait: seconds to wait for another engine to leave the store; 0 refuses at once.
+        clock: where time comes from; the machine's clock by default.
+        random: where chance comes from (jitter of retries, minted ids).
+
+    Attributes:
+        dead_letters: what failed for good: list, show, retry, resolve.
+
+    Raises:
+        DuplicateWorkflowError: two workflows have one name.
+        DefinitionError: the URL, a workflow or its annotations cannot be used.
+    """
+
+    def __init__(
+        self,
+        store: str | Store,
+        *,
+        workflows: Iterable[Workflow[..., Any]],
+        lease_wait: float = 0.0,
+        clock: Clock | None = None,
+        random: Random | None = None,
+    ) -> None:
+        """Check the definitions; nothing is opened before the engine is entered."""
+        self._clock = SystemClock() if clock is None else clock
+        self._services = Services(
+            open_store(store, clock=self._now_us) if isinstance(store, str) else store,
+            _by_name(workflows),
+            self._clock,
+            Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
+        )
+        self._workflows = Workflows(self._services)
+        self._lease_wait = lease_wait
+        self._system: System[SupervisorRef] | None = None
+        self.dead_letters = DeadLetters(self._services, self._again)
+
+    # Life
+
+    async def __aenter__(self) -> Self:
+        """Start the engine.
+
+        Raises:
+            StoreLockedError: another engine owns the store.
+            StoreError: the store cannot be used.
+            EngineStoppedError: it is running already.
+        """
+        if self._system is not None:
+            message = "this engine is running already; make another one for another store"
+            raise EngineStoppedError(message)
+        services = self._services
+        root = Supervisor(
+            [
+                ChildSpec("store", lambda: StoreKeeper(services, self._lease_wait)),
+                ChildSpec("dead_letters", lambda: DeadLetterQueue(services)),
+                ChildSpec("workflows", self._workflows.supervisor, type=ChildType.SUPERVISOR),
+                ChildSpec("recovery", self._recover, restart=Restart.TRANSIENT),
+            ],
+            strategy=Strategy.REST_FOR_ONE,
+            name="engine",
+        )
+        system = System(root, clock=self._clock, observer=self._observe)
+        try:
+            await system.start()
+        except ChildStartError as error:
+            raise _cause(error) from error
+        self._system = system
+        system.ref.monitor(self._gave_up)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop the engine in order.
+
+        Raises:
+            EngineStoppedError: it had given up by itself; not raised over an error of the block.
+        """
+        system, self._system = self._system, None
+        if system is None:
+            return
+        try:
+            await system.stop()
+        except Exception as problem:
+            if error is None:
+                message = f"the engine had given up: {problem}"
+                raise EngineStoppedError(message) from problem
+        finally:
+            self._services.timers.close()
+            self._services.all_ended(EngineStoppedError("the engine was left"))
+
+    # Use
+
+    async def start(
+        self,
+        workflow: Callable[[*Ts], Coroutine[Any, Any, R]],
+        /,
+        *args: *Ts,
+        id: str | None = None,
+    ) -> WorkflowHandle[R]:
+        """Start a workflow; returns once its start is in the log.
+
+        The same id again, with the same workflow and arguments, gives a handle of the same
+        workflow, whatever has become of it: starting is idempotent.
+
+        Args:
+            workflow: one of those that the engine was given.
+            *args: its arguments, by position.
+            id: its id in the log; a new UUID by default.
+
+        Raises:
+            UnknownWorkflowError: the engine was not given this workflow.
+            PayloadError: the arguments do not fit the annotations, or JSON.
+            WorkflowExistsError: the id is taken by another workflow or other arguments.
+            StoreError: the start may not be in the log; the same call again settles it.
+            EngineStoppedError: the engine is not running.
+        """
+        definition = self._given(workflow)
+        arguments = definition.signature.arguments
+        payload = arguments.encode(args, {})
+        arguments.decode(payload)
+        workflow_id = self._mint() if id is None else checked_workflow_id(id)
+        await self._begin(workflow_id, definition, payload)
+        return WorkflowHandle(self._services, self._workflows, workflow_id, definition)
+
+    def handle(self, id: str) -> WorkflowHandle[Any]:
+        """Return a handle of any workflow of the store; whether there is one shows at its use."""
+        return WorkflowHandle(self._services, self._workflows, checked_workflow_id(id), None)
+
+    async def find(
+        self,
+        *,
+        state: WorkflowState | Iterable[WorkflowState] | None = None,
+        workflow: str | None = None,
+        id_prefix: str | None = None,
+    ) -> AsyncIterator[Summary]:
+        """Iterate over the workflows of the store, oldest start first.
+
+        Args:
+            state: only those in this state, or one of these.
+            workflow: only those of this name.
+            id_prefix: only those whose id begins so.
+        """
+        states = frozenset({state}) if isinstance(state, WorkflowState) else state
+        after = None
+        while True:
+            page = await self._running_services().store.find(
+                WorkflowQuery(
+                    states=None if states is None else frozenset(states),
+                    workflow=workflow,
+                    id_prefix=id_prefix,
+                    after=after,
+                )
+            )
+            for summary in page.items:
+                yield summary
+            after = page.cursor
+            if after is None:
+                return
+
+    # Behind it
+
+    def _now_us(self) -> int:
+        return int(self._clock.now() * 1_000_000)
+
+    def _mint(self) -> str:
+        services = self._services
+        return str(uuid7(services.now(), services.random.getrandbits(74)))
+
+    def _given(self, workflow: object) -> Workflow[..., Any]:
+        if not isinstance(workflow, Workflow):
+            message = f"{workflow!r} is no workflow; decorate it with @workflow"
+            raise UnknownWorkflowError(message)
+        found = self._services.definition(workflow.name)
+        if found is not workflow:
+            message = (
+                f"the engine has another workflow called {workflow.name!r} than {workflow!r}; "
+                f"give one of them a name of its own: @workflow(name=...)"
+            )
+            raise UnknownWorkflowError(message)
+        return found
+
+    def _running_services(self) -> Services:
+        if self._system is None:
+            message = "the engine is not running; use it inside `async with Engine(...) as engine:`"
+            raise EngineStoppedError(message)
+        return self._services
+
+    async def _begin(
+        self,
+        workflow_id: str,
+        definition: Workflow[..., Any],
+        payload: bytes,
+        retry_of: str = "",
+    ) -> None:
+        self._running_services()
+        started = WorkflowStarted(
+            workflow=definition.name,
+            version=definition.version,
+            input=Raw(payload),
+            retry_of=retry_of,
+        )
+        await self._workflows.begin(workflow_id, started)
+
+    async def _again(self, letter: DeadLetter) -> str:
+        """Send a dead letter round again; see `DeadLetters.retry`."""
+        services = self._running_services()
+        summary = await services.store.summary(letter.workflow_id)
+        if summary is not None and summary.state.is_open:
+            services.crashes.pop(letter.workflow_id, None)
+            await self._workflows.wake(letter.workflow_id, parked=True)
+            return letter.workflow_id
+        history = await services.store.read(letter.workflow_id)
+        first = history[0].event
+        assert isinstance(first, WorkflowStarted)
+        definition = services.definition(first.workflow)
+        workflow_id = _next_id(letter.workflow_id)
+        await self._begin(workflow_id, definition, bytes(first.input), letter.workflow_id)
+        await self.dead_letters.retried(letter.workflow_id, workflow_id)
+        return workflow_id
+
+    async def _recover(self) -> None:
+        await recover(self._services, self._workflows)
+
+    def _observe(self, event: Event) -> None:
+        self._services.log.debug(type(event).__name__, path=getattr(event, "path", ""))
+
+    def _gave_up(self, _down: object) -> None:
+        system = self._system
+        if system is None:
+            return
+        problem = system.ref.cause
+        error = EngineStoppedError(f"the engine has given up: {problem}")
+        error.__cause__ = problem
+        self._services.all_ended(error)
+
+
+def _by_name(workflows: Iterable[Workflow[..., Any]]) -> dict[str, Workflow[..., Any]]:
+    found: dict[str, Workflow[..., Any]] = {}
+    for workflow in workflows:
+        if not isinstance(workflow, Workflow):
+            message = f"{workflow!r} is no workflow; decorate it with @workflow"
+            raise DefinitionError(message)
+        if found.setdefault(workflow.name, workflow) is not workflow:
+            message = (
+                f"two workflows are called {workflow.name!r}; give one a name of its own: "
+                f"@workflow(name=...)"
+            )
+            raise DuplicateWorkflowError(message)
+        _ = workflow.signature
+    return found
+
+
+def _cause(error: ChildStartError) -> BaseException:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, BeamflowError):
+            return cause
+        cause = cause.__cause__
+    return error
+
+
+def _next_id(workflow_id: str) -> str:
+    base, mark, number = workflow_id.rpartition("~")
+    if mark and number.isdecimal():
+        return f"{base}~{int(number) + 1}"
+    return f"{workflow_id}~1"

@@ -1,0 +1,393 @@
+"""One run of a workflow's code: events in, commands out. No input or output, no clock, no await.
+
+The same class serves the live workflow and its replay. Every event of the stream is delivered, in
+log order, one at a time; those that the code waits for (a step's outcome, a timer, a signal) start
+an activation: the loop's time is set to the event's, the code runs until it waits again, and what
+it has asked for meanwhile gets its numbers. Nothing else can influence the code, which is why a
+replay repeats it.
+
+On replay each recorded command is compared with the one that the code issues under the same number;
+a difference raises `NondeterminismError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from asyncio import CancelledError
+from collections import deque
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Raw
+
+from beamflow.engine.failure import raised
+from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop, WorkflowTask
+from beamflow.errors import NondeterminismError
+from beamflow.model.commands import CancelStep, CancelTimer, Command, RunStep, StartTimer
+from beamflow.model.events import (
+    Event,
+    Recorded,
+    SignalReceived,
+    StepCompleted,
+    StepFailed,
+    TimerCancelled,
+    TimerFired,
+    TimerStarted,
+    WorkflowStarted,
+)
+from beamflow.model.ids import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from beamflow.authoring.step import Step
+    from beamflow.authoring.workflow import Workflow
+    from beamflow.model.codec import Payload
+
+__all__ = ["Execution", "StepCall", "new_execution", "replay"]
+
+_UNDECODED = object()
+_SHOWN_MAX = 200
+
+
+class StepCall:
+    """A step that the code has asked for.
+
+    Attributes:
+        op: its number, 0 until the activation ends.
+        step: which step.
+        input: its arguments as JSON.
+        digest: digest of name and arguments.
+        attempt: number of the attempt to make next or being made.
+        retry_at: when it may be made, microseconds; 0 at once.
+        cancelled: whether the code waits for it no longer.
+        result: its result as JSON, once it has completed.
+    """
+
+    __slots__ = (
+        "attempt",
+        "cancelled",
+        "digest",
+        "future",
+        "input",
+        "op",
+        "result",
+        "retry_at",
+        "step",
+    )
+
+    def __init__(self, step: Step[..., Any], payload: bytes, future: asyncio.Future[Any]) -> None:
+        self.op = 0
+        self.step = step
+        self.input = payload
+        self.digest = digest(step.name, payload)
+        self.future = future
+        self.attempt = 1
+        self.retry_at = 0
+        self.cancelled = False
+        self.result: Raw | None = None
+
+    def __str__(self) -> str:
+        arguments = self.input.decode(errors="replace")
+        shown = arguments if len(arguments) <= _SHOWN_MAX else f"{arguments[:_SHOWN_MAX]}…"
+        return f"step {self.step.name!r} with {shown} (op {self.op}, digest {self.digest})"
+
+
+class Execution(WorkflowLoop):
+    """Runs one workflow's code against its events.
+
+    Args:
+        workflow: the definition.
+        workflow_id: the id.
+
+    Attributes:
+        calls: steps without a recorded outcome, by op.
+        timers: timers that have neither fired nor been given up in the log, by op.
+        recorded_timers: ops of those whose start is in the log.
+        to_compensate: completed steps that have a compensation, in order of completion.
+    """
+
+    __slots__ = (
+        "_commands",
+        "_main",
+        "_main_ended",
+        "_ops",
+        "_random",
+        "_signals",
+        "_waiters",
+        "calls",
+        "input",
+        "recorded_timers",
+        "timers",
+        "to_compensate",
+        "workflow",
+    )
+
+    def __init__(self, workflow: Workflow[..., Any], workflow_id: str) -> None:
+        """Prepare a run; deliver `WorkflowStarted` to begin it."""
+        super().__init__(workflow_id)
+        self.workflow = workflow
+        self.input = Raw(b"null")
+        self.calls: dict[int, StepCall] = {}
+        self.timers: dict[int, LoopTimer] = {}
+        self.recorded_timers: set[int] = set()
+        self.to_compensate: list[StepCall] = []
+        self._commands: list[Command] = []
+        self._ops = 0
+        self._main: WorkflowTask | None = None
+        self._main_ended = False
+        self._random: Random | None = None
+        self._signals: dict[str, deque[Raw]] = {}
+        self._waiters: dict[str, deque[asyncio.Future[Raw]]] = {}
+
+    # For whoever drives it
+
+    def deliver(self, seq: int, time: int, event: Event, value: object = _UNDECODED) -> None:
+        """Take the next event of the stream; the code runs on if it waits for that.
+
+        Args:
+            seq: position of the event, for messages.
+            time: when it was recorded, microseconds.
+            event: the event.
+            value: the step's decoded result, where the caller has decoded it already.
+
+        Raises:
+            NondeterminismError: the code has not issued what the event is about.
+            PayloadError: a recorded payload does not fit its annotation.
+        """
+        match event:
+            case StepCompleted():
+                self._deliver_result(seq, time, event, value)
+            case StepFailed():
+                self._deliver_failure(seq, time, event)
+            case TimerFired():
+                timer = self._started_timer(seq, event)
+                self.now = time
+                del self.timers[event.op]
+                self.recorded_timers.discard(event.op)
+                self.fire(timer)
+                self._activate()
+            case TimerStarted():
+                self._started_timer(seq, event).due = event.due
+                self.recorded_timers.add(event.op)
+            case TimerCancelled():
+                self._started_timer(seq, event)
+                del self.timers[event.op]
+                self.recorded_timers.discard(event.op)
+            case SignalReceived():
+                self.now = time
+                self._offer(event.name, event.payload)
+                self._activate()
+            case WorkflowStarted():
+                self.now = time
+                self.input = event.input
+                args, kwargs = self.workflow.signature.arguments.decode(event.input)
+                self._main = self.create_task(self.workflow.function(*args, **kwargs), name="main")
+                self._activate()
+            case _:
+                return
+
+    def take_commands(self) -> list[Command]:
+        """Return what the code has asked for since the last call, in order of issue."""
+        commands, self._commands = self._commands, []
+        return commands
+
+    @property
+    def ended(self) -> bool:
+        """Whether the function has returned or raised, and every task that it left behind too."""
+        return self._main_ended and not self._tasks
+
+    def outcome(self) -> Any:
+        """Return what the function returned, or raise what it raised; only once it has `ended`."""
+        assert self._main is not None
+        return self._main.result()
+
+    @property
+    def awaited_signals(self) -> tuple[str, ...]:
+        """Names of the signals that the code waits for."""
+        return tuple(name for name, waiters in self._waiters.items() if waiters)
+
+    # For workflow code, by way of the context functions
+
+    @property
+    def random(self) -> Random:
+        """The workflow's own generator."""
+        if self._random is None:
+            self._random = Random(self.workflow_id)  # noqa: S311 - repeatable on purpose
+        return self._random
+
+    async def call_step(
+        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Issue a step and wait for its outcome."""
+        arguments = step.signature.arguments
+        payload = arguments.encode(args, kwargs)
+        arguments.decode(payload)
+        call = StepCall(step, payload, self.create_future())
+        self.issued.append(call)
+        try:
+            return await call.future
+        except CancelledError:
+            if call.future.cancelled() and not call.cancelled:
+                call.cancelled = True
+                if call.op:
+                    self._commands.append(CancelStep(op=call.op))
+            raise
+
+    async def receive(self, name: str, payload: Payload[Any]) -> Any:
+        """Take the next signal of that name, waiting for one if need be."""
+        kept = self._signals.get(name)
+        if kept:
+            signal = kept.popleft()
+            if not kept:
+                del self._signals[name]
+        else:
+            signal = await self._wait_for_signal(name)
+        return payload.decode(signal)
+
+    async def _wait_for_signal(self, name: str) -> Raw:
+        waiter: asyncio.Future[Raw] = self.create_future()
+        waiters = self._waiters.setdefault(name, deque())
+        waiters.append(waiter)
+        try:
+            return await waiter
+        except CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._offer(name, waiter.result(), first=True)
+            raise
+        finally:
+            if waiter in waiters:
+                waiters.remove(waiter)
+            if not waiters:
+                self._waiters.pop(name, None)
+
+    # Deliveries
+
+    def _deliver_result(self, seq: int, time: int, event: StepCompleted, value: object) -> None:
+        call = self._issued_call(seq, event)
+        if value is _UNDECODED:
+            value = call.step.signature.result.decode(event.result)
+        self.now = time
+        del self.calls[event.op]
+        if call.step.compensated_by is not None:
+            call.result = event.result
+            self.to_compensate.append(call)
+        if not call.future.done():
+            call.future.set_result(value)
+        self._activate()
+
+    def _deliver_failure(self, seq: int, time: int, event: StepFailed) -> None:
+        call = self._issued_call(seq, event)
+        if event.retry_at is not None:
+            call.attempt = event.attempt + 1
+            call.retry_at = event.retry_at
+            return
+        self.now = time
+        del self.calls[event.op]
+        if not call.future.done():
+            call.future.set_exception(raised(event, call.step))
+        self._activate()
+
+    def _offer(self, name: str, signal: Raw, *, first: bool = False) -> None:
+        for waiter in self._waiters.get(name, ()):
+            if not waiter.done():
+                waiter.set_result(signal)
+                return
+        kept = self._signals.setdefault(name, deque())
+        if first:
+            kept.appendleft(signal)
+        else:
+            kept.append(signal)
+
+    def _activate(self) -> None:
+        """Let the code run, then number what it has asked for."""
+        self.drain()
+        main = self._main
+        if not self._main_ended and main is not None and main.done():
+            self._main_ended = True
+            if not main.cancelled():
+                main.exception()
+            for task in self.tasks:
+                task.cancel()
+            self.drain()
+        if self.issued:
+            self._number_issued()
+        if self.timers_cancelled:
+            self._commands.extend(CancelTimer(op=timer.op) for timer in self.timers_cancelled)
+            self.timers_cancelled.clear()
+
+    def _number_issued(self) -> None:
+        for item in self.issued:
+            if isinstance(item, StepCall):
+                if not item.cancelled:
+                    self._ops += 1
+                    item.op = self._ops
+                    self.calls[item.op] = item
+                    self._commands.append(
+                        RunStep(op=item.op, name=item.step.name, digest=item.digest)
+                    )
+            elif not item.cancelled():
+                self._ops += 1
+                item.op = self._ops
+                self.timers[item.op] = item
+                self._commands.append(StartTimer(op=item.op, due=item.due))
+        self.issued.clear()
+
+    # Comparing the code with the log
+
+    def _issued_call(self, seq: int, event: StepCompleted | StepFailed) -> StepCall:
+        call = self.calls.get(event.op)
+        if call is not None and call.step.name == event.name and call.digest == event.digest:
+            return call
+        recorded = f"step {event.name!r} (op {event.op}, digest {event.digest})"
+        raise self._diverged(seq, event.op, recorded)
+
+    def _started_timer(
+        self, seq: int, event: TimerStarted | TimerFired | TimerCancelled
+    ) -> LoopTimer:
+        timer = self.timers.get(event.op)
+        if timer is not None:
+            return timer
+        raise self._diverged(seq, event.op, f"a timer (op {event.op})")
+
+    def _diverged(self, seq: int, op: int, recorded: str) -> NondeterminismError:
+        return NondeterminismError(
+            self.workflow_id, seq=seq, recorded=recorded, issued=self._issued_as(op)
+        )
+
+    def _issued_as(self, op: int) -> str:
+        call = self.calls.get(op)
+        if call is not None:
+            return str(call)
+        if op in self.timers:
+            return f"a timer (op {op})"
+        if op <= self._ops:
+            return f"something else as op {op}, which has its outcome already"
+        if self.ended:
+            return f"nothing: the workflow ended after {self._ops} commands"
+        return f"nothing: the code waits after {self._ops} commands"
+
+
+def new_execution(workflow: Workflow[..., Any], workflow_id: str) -> Execution:
+    """Return an execution that waits for its first event, `WorkflowStarted`."""
+    # What the loop refuses is set on its class by name, which a type checker cannot see.
+    return Execution(workflow, workflow_id)  # type: ignore[abstract]
+
+
+def replay(
+    workflow: Workflow[..., Any], workflow_id: str, history: Iterable[Recorded]
+) -> Execution:
+    """Run the code against its log, up to the last event; what is left open is in the result.
+
+    Raises:
+        NondeterminismError: the code does not do what the log says.
+        PayloadError: a recorded payload does not fit its annotation.
+    """
+    execution = new_execution(workflow, workflow_id)
+    try:
+        for recorded in history:
+            execution.deliver(recorded.seq, recorded.time, recorded.event)
+    except BaseException:
+        execution.close()
+        raise
+    return execution

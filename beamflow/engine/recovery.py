@@ -1,0 +1,54 @@
+"""The duty that wakes every unfinished workflow once the store is open."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from beamflow.model.events import DeadLetterReason
+from beamflow.model.status import WorkflowState
+from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
+
+if TYPE_CHECKING:
+    from beamflow.engine.services import Services
+    from beamflow.engine.workflows import Workflows
+
+__all__ = ["recover"]
+
+_MENDED_BY_A_RESTART = frozenset(
+    {
+        DeadLetterReason.NONDETERMINISM,
+        DeadLetterReason.CODE_GONE,
+        DeadLetterReason.UNDECODABLE,
+        DeadLetterReason.CORRUPT_LOG,
+    }
+)
+_AT_A_TIME = 500
+
+
+async def recover(services: Services, workflows: Workflows) -> None:
+    """Wake what was running or compensating, and what was parked for a cause that may be mended.
+
+    A workflow that was parked because of its code or its log is looked at again at each start; if
+    the cause is still there it stays parked, with the one dead letter it has.
+    """
+    woken = 0
+    for states in ({WorkflowState.RUNNING}, {WorkflowState.COMPENSATING}):
+        after = None
+        while True:
+            query = WorkflowQuery(states=frozenset(states), limit=_AT_A_TIME, after=after)
+            page = await services.store.find(query)
+            for summary in page.items:
+                woken += await workflows.wake(summary.id) is not None
+            after = page.cursor
+            if after is None:
+                break
+    after = None
+    while True:
+        letters = await services.store.dead_letters(DeadLetterQuery(limit=_AT_A_TIME, after=after))
+        for letter in letters.items:
+            if letter.reason in _MENDED_BY_A_RESTART:
+                await workflows.wake(letter.workflow_id, parked=True)
+        after = letters.cursor
+        if after is None:
+            break
+    services.log.info("workflows_recovered", count=woken)

@@ -1,0 +1,136 @@
+"""What the parts of one engine share."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from beamflow.engine.timers import TimerQueue
+from beamflow.errors import EngineStoppedError, UnknownWorkflowError
+from beamflow.log import Logger
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from random import Random
+
+    from beamflow.authoring.workflow import Workflow
+    from beamflow.errors import BeamflowError
+    from beamflow.model.events import Event
+    from beamflow.stores.base import Lease, Store
+    from supervision import ActorRef, Clock
+
+__all__ = ["Services"]
+
+
+class Services:
+    """Handed to every actor of an engine; outlives their restarts.
+
+    Attributes:
+        store: the log and its leases.
+        definitions: the workflows by name.
+        clock: where time comes from.
+        random: where chance comes from (jitter, minted ids).
+        timers: callbacks of the wall clock.
+        lease: the right to write, while the store is open.
+        actors: the workflows in memory, by id.
+        crashes: how often a workflow's actor has crashed since it last got on, by id.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        definitions: Mapping[str, Workflow[..., Any]],
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        """Start with nothing in memory and no lease."""
+        self.store = store
+        self.definitions = definitions
+        self.clock = clock
+        self.random = random
+        self.timers = TimerQueue(clock)
+        self.log = Logger()
+        self.lease: Lease | None = None
+        self.actors: dict[str, ActorRef] = {}
+        self.dead_letters: ActorRef | None = None
+        self.crashes: dict[str, int] = {}
+        self._ends: dict[str, list[asyncio.Future[Event]]] = {}
+        self._followers: dict[str, list[asyncio.Event]] = {}
+
+    def now(self) -> int:
+        """Return the wall clock's time, microseconds since the epoch."""
+        return int(self.clock.now() * 1_000_000)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch to write under; raises `EngineStoppedError` without a lease."""
+        if self.lease is None:
+            message = "the store is being opened again; try again in a moment"
+            raise EngineStoppedError(message)
+        return self.lease.epoch
+
+    def definition(self, name: str) -> Workflow[..., Any]:
+        """Return a workflow by its name in the log; raises `UnknownWorkflowError`."""
+        found = self.definitions.get(name)
+        if found is None:
+            known = ", ".join(sorted(self.definitions)) or "none"
+            message = (
+                f"this engine was not given a workflow {name!r} (it has: {known}). "
+                f"Add it to Engine(..., workflows=[...])"
+            )
+            raise UnknownWorkflowError(message)
+        return found
+
+    # Who waits for what
+
+    def wait_for_end(self, workflow_id: str) -> asyncio.Future[Event]:
+        """Return a future of the workflow's last event; cancel it to give up."""
+        future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
+        waiting = self._ends.setdefault(workflow_id, [])
+        waiting.append(future)
+        future.add_done_callback(lambda _: self._forget_waiter(workflow_id, future))
+        return future
+
+    def ended(self, workflow_id: str, outcome: Event | BeamflowError) -> None:
+        """Tell those who wait that the workflow has ended, or was parked."""
+        for future in tuple(self._ends.get(workflow_id, ())):
+            if future.done():
+                continue
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+    def all_ended(self, error: BeamflowError) -> None:
+        """Tell everybody that nothing will come any more."""
+        for workflow_id in tuple(self._ends):
+            self.ended(workflow_id, error)
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.set()
+
+    def follow(self, workflow_id: str) -> asyncio.Event:
+        """Return an event that is set whenever the workflow's log has grown."""
+        follower = asyncio.Event()
+        self._followers.setdefault(workflow_id, []).append(follower)
+        return follower
+
+    def unfollow(self, workflow_id: str, follower: asyncio.Event) -> None:
+        """Undo `follow`."""
+        followers = self._followers[workflow_id]
+        followers.remove(follower)
+        if not followers:
+            del self._followers[workflow_id]
+
+    def grown(self, workflow_id: str) -> None:
+        """Tell those who follow that the log has grown."""
+        if self._followers:
+            for follower in self._followers.get(workflow_id, ()):
+                follower.set()
+
+    def _forget_waiter(self, workflow_id: str, future: asyncio.Future[Event]) -> None:
+        waiting = self._ends.get(workflow_id)
+        if waiting is not None and future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._ends[workflow_id]

@@ -1,0 +1,80 @@
+"""The duty that holds the store: opens it, owns its lease, serves its writes, closes it.
+
+It fails when the store can be trusted no more. Everything else of the engine stands behind it under
+``rest_for_one`` and is restarted with it: nothing in memory survives a write whose outcome is
+unknown; all is read again from what is durable.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import TYPE_CHECKING
+
+from beamflow.errors import StoreLockedError
+from supervision import Actor
+
+if TYPE_CHECKING:
+    from beamflow.engine.services import Services
+
+__all__ = ["StoreKeeper"]
+
+LEASE_TTL_S = 15.0
+_LOOK_AGAIN_S = 0.2
+
+
+class StoreKeeper(Actor):
+    """Opens the store and owns its lease for as long as it lives.
+
+    Args:
+        services: what the engine's actors share; gets the lease.
+        wait_s: how long to wait for another owner to leave.
+    """
+
+    def __init__(self, services: Services, wait_s: float) -> None:
+        """Prepare; nothing happens before `init`."""
+        self._services = services
+        self._wait_s = wait_s
+
+    async def init(self) -> None:
+        """Open the store and claim the lease; raises `StoreError`."""
+        store = self._services.store
+        await store.open()
+        try:
+            await self._claim()
+        except BaseException:
+            await store.close()
+            raise
+        _ = self.spawn(store.serve(), name="store")
+        _ = self.spawn(self._renew(), name="lease")
+
+    async def terminate(self, _reason: object) -> None:
+        """Give the lease back and close the store."""
+        services = self._services
+        lease, services.lease = services.lease, None
+        try:
+            if lease is not None:
+                await services.store.release(lease)
+        finally:
+            await services.store.close()
+
+    async def _claim(self) -> None:
+        services = self._services
+        owner = f"process {os.getpid()} on {platform.node()}"
+        deadline = services.clock.monotonic() + self._wait_s
+        while True:
+            try:
+                services.lease = await services.store.claim(owner, LEASE_TTL_S)
+            except StoreLockedError:
+                if services.clock.monotonic() >= deadline:
+                    raise
+                await services.clock.sleep(_LOOK_AGAIN_S)
+            else:
+                return
+
+    async def _renew(self) -> None:
+        services = self._services
+        while True:
+            await services.clock.sleep(LEASE_TTL_S / 3)
+            if services.lease is not None:
+                services.lease = await services.store.renew(services.lease, LEASE_TTL_S)

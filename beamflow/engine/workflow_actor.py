@@ -1,0 +1,655 @@
+"""The actor of one open workflow: the only writer of its stream.
+
+Whatever happens to the workflow (a step ends, a timer is due, a signal comes) reaches it as a
+message. It turns messages into events, appends them, and only when the store has committed them
+delivers them to the code and acts on what the code asks for: append before depend. If it crashes,
+its supervisor starts another one, which reads the stream and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from msgspec import Raw
+
+from beamflow.engine.attempt import Attempted, attempt_compensation, attempt_step
+from beamflow.engine.execution import Execution, new_execution, replay
+from beamflow.engine.failure import describe, origin_of
+from beamflow.engine.saga import Undo, Unwinding
+from beamflow.errors import (
+    BeamflowError,
+    ConflictError,
+    CorruptLogError,
+    DefinitionError,
+    EngineStoppedError,
+    HostLoopError,
+    NondeterminismError,
+    PayloadError,
+    StoreError,
+    WorkflowExistsError,
+    WorkflowNotFoundError,
+    WorkflowParkedError,
+)
+from beamflow.model.commands import CancelStep, CancelTimer, RunStep, StartTimer
+from beamflow.model.events import (
+    CompensationCompleted,
+    CompensationFailed,
+    CompensationStarted,
+    DeadLettered,
+    DeadLetterReason,
+    DeadLetterRetried,
+    Event,
+    Failure,
+    Recorded,
+    SignalReceived,
+    StepFailed,
+    TimerCancelled,
+    TimerFired,
+    TimerStarted,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowStarted,
+)
+from supervision import IGNORE, Actor, Continue, Ignore, Stop
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from beamflow.engine.execution import StepCall
+    from beamflow.engine.services import Services
+    from beamflow.engine.timers import TimerEntry
+
+__all__ = ["Signal", "Waiting", "WorkflowActor", "different_start"]
+
+_CRASHES_MAX = 3
+
+
+class Waiting:
+    """A question to the actor: what does the workflow wait for?"""
+
+
+class Signal:
+    """A signal on its way; ``acknowledged`` is settled once it is in the log, or cannot be."""
+
+    __slots__ = ("acknowledged", "id", "name", "payload")
+
+    def __init__(
+        self, signal_id: str, name: str, payload: bytes, acknowledged: asyncio.Future[None]
+    ) -> None:
+        """Keep what is sent and who is told."""
+        self.id = signal_id
+        self.name = name
+        self.payload = payload
+        self.acknowledged = acknowledged
+
+
+class _Due:
+    """A timer of the code, or the wait before an attempt, is over."""
+
+    __slots__ = ("is_timer", "op")
+
+    def __init__(self, op: int, *, is_timer: bool) -> None:
+        self.op = op
+        self.is_timer = is_timer
+
+
+class _Dropped:
+    """A step that the code gave up has let go."""
+
+    __slots__ = ("op",)
+
+    def __init__(self, op: int) -> None:
+        self.op = op
+
+
+class WorkflowActor(Actor):
+    """Runs one workflow from its log to its end.
+
+    Args:
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+        started: its first event, when it is being started; None to go on from the log.
+        accepted: settled once the start is in the log, or cannot be.
+        parked: whether it goes on after it was parked.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        workflow_id: str,
+        started: WorkflowStarted | None = None,
+        accepted: asyncio.Future[None] | None = None,
+        *,
+        parked: bool = False,
+    ) -> None:
+        """Prepare; nothing happens before `init`."""
+        self.services = services
+        self.workflow_id = workflow_id
+        self._started = started
+        self._accepted = accepted
+        self._parked = parked
+        self._execution: Execution | None = None
+        self._unwinding: Unwinding | None = None
+        self._seq = 0
+        self._time = 0
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._timers: dict[int, TimerEntry] = {}
+        self._unrecorded: list[Event] = []
+
+    # Life
+
+    async def init(self) -> Continue | Ignore:
+        """Take the workflow's place in memory, unless it is taken."""
+        there = self.services.actors.get(self.workflow_id)
+        if there is not None and there.alive:
+            return IGNORE
+        self.services.actors[self.workflow_id] = self.ref
+        return Continue(None)
+
+    async def handle_continue(self, _term: object) -> None:
+        """Append the start, or read the log and replay it; then act."""
+        try:
+            if self._started is None or not await self._began(self._started):
+                await self._resume()
+            self._act()
+            await self._get_on([])
+        except _PARKED_BY as error:
+            await self._park(error)
+        except StoreError as error:
+            self._accept(error)
+            raise
+
+    async def terminate(self, reason: object) -> None:
+        """Leave memory: no code runs on, no timer fires."""
+        services = self.services
+        if services.actors.get(self.workflow_id) == self.ref:
+            del services.actors[self.workflow_id]
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        if self._execution is not None:
+            self._execution.close()
+        if isinstance(reason, Exception) and not isinstance(reason, StoreError):
+            crashes = services.crashes.get(self.workflow_id, 0) + 1
+            services.crashes[self.workflow_id] = crashes
+            services.log.error(
+                "workflow_actor_crashed",
+                workflow_id=self.workflow_id,
+                crashes=crashes,
+                error=repr(reason),
+            )
+
+    # Messages
+
+    async def handle_cast(self, message: object) -> None:
+        """Take what happened, with everything else that has happened meanwhile, in one append."""
+        try:
+            await self._get_on([message])
+        except _PARKED_BY as error:
+            await self._park(error)
+
+    async def handle_call(self, request: object) -> object:
+        """Answer `Waiting`, or whether a `WorkflowStarted` means this workflow."""
+        if isinstance(request, WorkflowStarted):
+            there = WorkflowStarted(
+                workflow=self._code.workflow.name, version=0, input=self._code.input
+            )
+            return different_start(self.workflow_id, there, request)
+        assert isinstance(request, Waiting)
+        execution = self._execution
+        if execution is None:
+            return ()
+        steps = [
+            f"step {call.step.name}" for call in execution.calls.values() if not call.cancelled
+        ]
+        timers = ["timer"] * sum(not timer.cancelled() for timer in execution.timers.values())
+        signals = [f"signal {name}" for name in execution.awaited_signals]
+        undo = self._unwinding.next() if self._unwinding is not None else None
+        compensation = [] if undo is None else [f"compensation of step {undo.call.step.name}"]
+        return (*compensation, *steps, *timers, *signals)
+
+    async def _get_on(self, messages: list[object]) -> None:
+        """Take messages until none waits; then see whether the workflow has come to its end."""
+        messages += self.take_queued()
+        while messages or self._unrecorded:
+            await self._take(messages)
+            messages = self.take_queued()
+        if self._code.ended and not self._running:
+            await self._end()
+
+    async def _take(self, messages: list[object]) -> None:
+        news: list[tuple[Event, object]] = [(event, _NO_VALUE) for event in self._unrecorded]
+        self._unrecorded.clear()
+        signals: list[Signal] = []
+        for message in messages:
+            event = self._event_of(message)
+            if event is not None:
+                news.append((event, message.value if isinstance(message, Attempted) else _NO_VALUE))
+            if isinstance(message, Signal):
+                signals.append(message)
+        if not news:
+            return
+        try:
+            await self._append([event for event, _ in news])
+        except BaseException as error:
+            _refuse(signals, error)
+            raise
+        for signal in signals:
+            if not signal.acknowledged.done():
+                signal.acknowledged.set_result(None)
+        seq = self._seq - len(news)
+        for event, value in news:
+            seq += 1
+            self._deliver(seq, event, value)
+            if isinstance(event, StepFailed):
+                self._retry(event.op)
+        self._act()
+
+    def _event_of(self, message: object) -> Event | None:
+        """Return the event a message comes to; None when it is out of date."""
+        match message:
+            case Attempted():
+                self._running.pop(message.event.op, None)
+                return message.event
+            case _Due(is_timer=True):
+                self._timers.pop(message.op, None)
+                timer = self._code.timers.get(message.op)
+                return None if timer is None or timer.cancelled() else TimerFired(op=message.op)
+            case _Due():
+                self._timers.pop(message.op, None)
+                self._retry(message.op)
+                return None
+            case _Dropped():
+                self._running.pop(message.op, None)
+                return None
+            case Signal():
+                return SignalReceived(
+                    id=message.id, name=message.name, payload=Raw(message.payload)
+                )
+            case _:
+                raise TypeError(message)
+
+    # The log
+
+    @property
+    def _code(self) -> Execution:
+        assert self._execution is not None
+        return self._execution
+
+    async def _append(self, events: list[Event]) -> None:
+        services = self.services
+        time = max(services.now(), self._time)
+        await services.store.append(
+            self.workflow_id, self._seq, events, time=time, epoch=services.epoch
+        )
+        self._seq += len(events)
+        self._time = time
+        if services.crashes:
+            services.crashes.pop(self.workflow_id, None)
+        services.grown(self.workflow_id)
+
+    async def _began(self, started: WorkflowStarted) -> bool:
+        """Append the start; False when there is such a workflow already, which then goes on."""
+        try:
+            await self._append([started])
+        except ConflictError:
+            return False
+        definition = self.services.definition(started.workflow)
+        self._execution = new_execution(definition, self.workflow_id)
+        self._accept(None)
+        self._deliver(1, started, _NO_VALUE)
+        return True
+
+    async def _resume(self) -> None:
+        """Read the log and bring the code to where it was."""
+        history = await self.services.store.read(self.workflow_id)
+        started = self._checked_start(history)
+        last = history[-1]
+        self._seq, self._time = last.seq, last.time
+        if isinstance(last.event, WorkflowCompleted | WorkflowFailed):
+            raise Stop("normal")
+        if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
+            raise _PoisonError(self.services.crashes[self.workflow_id])
+        definition = self.services.definition(started.workflow)
+        self._execution = replay(definition, self.workflow_id, history)
+        for recorded in history:
+            self._deliver_compensation(recorded.seq, recorded.event)
+        if self._parked:
+            await self._leave_parking()
+        self._reissue()
+
+    def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
+        """Return the first event; see to it that whoever starts the workflow means this one."""
+        if not history:
+            error = WorkflowNotFoundError(
+                self.workflow_id, f"no workflow has the id {self.workflow_id!r}"
+            )
+            self._accept(error)
+            raise Stop("normal")
+        there = history[0].event
+        if not isinstance(there, WorkflowStarted):
+            self._accept(None)
+            raise CorruptLogError(self.workflow_id, 1, "it is not the start of a workflow")
+        wanted = self._started
+        self._accept(None if wanted is None else different_start(self.workflow_id, there, wanted))
+        return there
+
+    def _accept(self, problem: BeamflowError | None) -> None:
+        """Tell whoever starts the workflow that it is in the log, or why it is not."""
+        accepted, self._accepted = self._accepted, None
+        if accepted is None or accepted.done():
+            return
+        if problem is None:
+            accepted.set_result(None)
+        else:
+            accepted.set_exception(problem)
+
+    def _deliver(self, seq: int, event: Event, value: object) -> None:
+        if isinstance(event, _OF_THE_WAY_BACK):
+            self._deliver_compensation(seq, event)
+        elif value is _NO_VALUE:
+            self._code.deliver(seq, self._time, event)
+        else:
+            self._code.deliver(seq, self._time, event, value)
+
+    def _deliver_compensation(self, seq: int, event: Event) -> None:
+        match event:
+            case CompensationStarted():
+                completed = self._code.to_compensate
+                if not self._code.ended or {*event.steps} != {call.op for call in completed}:
+                    raise NondeterminismError(
+                        self.workflow_id,
+                        seq=seq,
+                        recorded=f"the workflow failed, compensating steps {event.steps}",
+                        issued="the code has not failed, or completed other steps",
+                    )
+                self._unwinding = Unwinding(event, completed)
+            case CompensationCompleted() | CompensationFailed():
+                assert self._unwinding is not None
+                self._unwinding.deliver(event)
+            case _:
+                return
+
+    # Acting
+
+    def _act(self) -> None:
+        """Do what the code has asked for since the last time."""
+        code = self._code
+        for command in code.take_commands():
+            match command:
+                case RunStep(op=op):
+                    call = code.calls.get(op)
+                    if call is not None and not call.cancelled:
+                        self._run_step(call)
+                case StartTimer(op=op):
+                    timer = code.timers.get(op)
+                    if timer is not None and not timer.cancelled():
+                        self._arm(op, timer.due, is_timer=True)
+                        self._unrecorded.append(TimerStarted(op=op, due=timer.due))
+                case CancelTimer(op=op):
+                    self._give_up_timer(op)
+                case CancelStep(op=op):
+                    self._give_up_step(op)
+
+    def _reissue(self) -> None:
+        """After a replay, ask again for all that the log has no outcome of."""
+        code = self._code
+        code.take_commands()
+        for call in code.calls.values():
+            if not call.cancelled or call.step.compensated_by is not None:
+                self._run_step(call)
+        for op, timer in tuple(code.timers.items()):
+            if timer.cancelled():
+                self._give_up_timer(op)
+                continue
+            self._arm(op, timer.due, is_timer=True)
+            if op not in code.recorded_timers:
+                self._unrecorded.append(TimerStarted(op=op, due=timer.due))
+
+    def _retry(self, op: int) -> None:
+        call = self._code.calls.get(op)
+        if call is not None and not call.cancelled:
+            self._run_step(call)
+
+    def _run_step(self, call: StepCall) -> None:
+        """Make the next attempt of a step, when it is time."""
+        if call.retry_at > self.services.now():
+            self._arm(call.op, call.retry_at, is_timer=False)
+        else:
+            self._run(call.op, attempt_step(self.services, self.workflow_id, call))
+
+    def _run(self, op: int, attempt: Coroutine[Any, Any, Attempted]) -> None:
+        self._running[op] = self.spawn(self._report(op, attempt))
+
+    async def _report(self, op: int, attempt: Coroutine[Any, Any, Attempted]) -> None:
+        try:
+            self.ref.cast(await attempt)
+        except asyncio.CancelledError:
+            self.ref.cast(_Dropped(op))
+            raise
+
+    def _give_up_step(self, op: int) -> None:
+        """Let go of a step the code waits for no longer.
+
+        One that has a compensation is not cut off in the middle: what it did must be known, so that
+        it can be undone.
+        """
+        call = self._code.calls.get(op)
+        task = self._running.get(op)
+        if task is None:
+            self._disarm(op)
+        elif call is None or call.step.compensated_by is None:
+            task.cancel()
+
+    def _give_up_timer(self, op: int) -> None:
+        self._disarm(op)
+        code = self._code
+        if op not in code.timers:
+            return
+        for event in self._unrecorded:
+            if isinstance(event, TimerStarted) and event.op == op:
+                self._unrecorded.remove(event)
+                break
+        else:
+            if op in code.recorded_timers:
+                self._unrecorded.append(TimerCancelled(op=op))
+                return
+        del code.timers[op]
+
+    def _arm(self, op: int, due: int, *, is_timer: bool) -> None:
+        message = _Due(op, is_timer=is_timer)
+        self._timers[op] = self.services.timers.at(due, partial(self.ref.cast, message))
+
+    def _disarm(self, op: int) -> None:
+        timer = self._timers.pop(op, None)
+        if timer is not None:
+            timer.cancel()
+
+    # The end
+
+    async def _end(self) -> None:
+        """The code has ended and nothing of it runs: record the outcome, or compensate first."""
+        if self._unwinding is None:
+            try:
+                result = self._code.outcome()
+                payload = self._code.workflow.signature.result
+                recorded = payload.encode(result)
+                payload.decode(recorded)
+            except BaseException as error:
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                await self._fail(error)
+            else:
+                await self._over(WorkflowCompleted(result=Raw(recorded)))
+        await self._unwind()
+
+    async def _fail(self, error: BaseException) -> None:
+        """The workflow has failed: record what is to be undone, if anything is."""
+        steps = tuple(call.op for call in reversed(self._code.to_compensate))
+        if not steps:
+            await self._over(self._failed(error))
+        await self._append([started := CompensationStarted(error=describe(error), steps=steps)])
+        self._deliver_compensation(self._seq, started)
+
+    def _failed(self, error: BaseException) -> WorkflowFailed:
+        origin = origin_of(error)
+        workflow = self._code.workflow.name
+        if origin is None:
+            return WorkflowFailed(workflow=workflow, error=describe(error), input=self._code.input)
+        return WorkflowFailed(
+            workflow=workflow,
+            error=origin.failure,
+            op=origin.op,
+            step=origin.step,
+            attempts=origin.attempts,
+            input=origin.input,
+        )
+
+    async def _unwind(self) -> None:
+        """Make the next compensation, or end when none is left."""
+        unwinding = self._unwinding
+        assert unwinding is not None
+        undo = unwinding.next()
+        if undo is not None:
+            self._compensate(undo)
+        elif unwinding.failed:
+            await self._park_compensation(unwinding.failed[0])
+        else:
+            await self._over(self._failure_of_code())
+
+    def _failure_of_code(self) -> WorkflowFailed:
+        try:
+            result = self._code.outcome()
+            self._code.workflow.signature.result.encode(result)
+        except BaseException as error:  # noqa: BLE001 - whatever it was, it is being recorded
+            return self._failed(error)
+        raise AssertionError
+
+    def _compensate(self, undo: Undo) -> None:
+        op = undo.call.op
+        if op in self._timers:
+            return
+        if undo.retry_at > self.services.now():
+            self._arm(op, undo.retry_at, is_timer=False)
+            return
+        self._run(
+            op, attempt_compensation(self.services, self.workflow_id, undo.call, undo.attempt)
+        )
+
+    async def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
+        """Record the end and leave."""
+        await self._append([event])
+        self.services.ended(self.workflow_id, event)
+        raise Stop("normal")
+
+    # Parking
+
+    async def _park(self, error: BaseException) -> NoReturn:
+        """Stand still until somebody mends the cause; the log stays as it is."""
+        self._accept(None)
+        reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
+        await self._into_parking(reason, describe(error))
+
+    async def _park_compensation(self, undo: Undo) -> NoReturn:
+        failure = undo.failure
+        assert failure is not None
+        await self._into_parking(
+            DeadLetterReason.COMPENSATION_FAILED,
+            failure.error,
+            step=undo.call.step.name,
+            attempts=failure.attempt,
+            payload=Raw(undo.call.input),
+        )
+
+    async def _into_parking(
+        self,
+        reason: DeadLetterReason,
+        failure: Failure,
+        *,
+        step: str | None = None,
+        attempts: int = 0,
+        payload: Raw | None = None,
+    ) -> NoReturn:
+        letter = DeadLettered(
+            workflow_id=self.workflow_id,
+            workflow="" if self._execution is None else self._code.workflow.name,
+            reason=reason,
+            error=failure,
+            step=step,
+            attempts=attempts,
+            input=Raw(b"null") if payload is None else payload,
+        )
+        await self._tell_dead_letters(letter)
+        self.services.log.error(
+            "workflow_parked",
+            workflow_id=self.workflow_id,
+            reason=reason.value,
+            step=step,
+            error=failure.message,
+        )
+        self.services.ended(
+            self.workflow_id,
+            WorkflowParkedError(self.workflow_id, reason=reason.value, detail=failure.message),
+        )
+        raise Stop("normal")
+
+    async def _leave_parking(self) -> None:
+        """The cause is mended: close the dead letter before anything happens."""
+        self._parked = False
+        if self._unwinding is not None:
+            self._unwinding.start_over()
+        await self._tell_dead_letters(
+            DeadLetterRetried(workflow_id=self.workflow_id, retried_as=self.workflow_id)
+        )
+
+    async def _tell_dead_letters(self, event: DeadLettered | DeadLetterRetried) -> None:
+        queue = self.services.dead_letters
+        assert queue is not None
+        await queue.call(event, timeout=None)
+
+
+def different_start(
+    workflow_id: str, there: WorkflowStarted, wanted: WorkflowStarted
+) -> WorkflowExistsError | None:
+    """Return the error for an id that is taken by another workflow or input; None for the same."""
+    if there.workflow != wanted.workflow:
+        what = f"a workflow {there.workflow!r}"
+    elif bytes(there.input) != bytes(wanted.input):
+        what = "another input"
+    else:
+        return None
+    message = (
+        f"workflow id {workflow_id!r} is taken by {what}. Use another id, or "
+        f"engine.handle({workflow_id!r}) for the workflow there is"
+    )
+    return WorkflowExistsError(workflow_id, message)
+
+
+def _refuse(signals: list[Signal], error: BaseException) -> None:
+    """Tell the senders that their signals are not (known to be) in the log."""
+    told = error if isinstance(error, StoreError) else EngineStoppedError("the engine stopped")
+    for signal in signals:
+        if not signal.acknowledged.done():
+            signal.acknowledged.set_exception(told)
+
+
+class _PoisonError(BeamflowError):
+    """The workflow has crashed its actor again and again."""
+
+    def __init__(self, crashes: int) -> None:
+        super().__init__(f"its actor crashed {crashes} times in a row without getting on")
+
+
+_NO_VALUE = object()
+_OF_THE_WAY_BACK = (CompensationStarted, CompensationCompleted, CompensationFailed)
+_REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
+    (NondeterminismError, DeadLetterReason.NONDETERMINISM),
+    (PayloadError, DeadLetterReason.UNDECODABLE),
+    (DefinitionError, DeadLetterReason.CODE_GONE),
+    (CorruptLogError, DeadLetterReason.CORRUPT_LOG),
+    (HostLoopError, DeadLetterReason.POISON),
+    (_PoisonError, DeadLetterReason.POISON),
+)
+_PARKED_BY = tuple(kind for kind, _ in _REASONS)

@@ -1,0 +1,115 @@
+"""The workflows in memory: each under the dynamic supervisor, one actor per id."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING
+
+from beamflow.engine.workflow_actor import WorkflowActor
+from beamflow.errors import EngineStoppedError, WorkflowExistsError
+from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
+
+if TYPE_CHECKING:
+    from beamflow.engine.services import Services
+    from beamflow.model.events import WorkflowStarted
+    from supervision import ActorRef
+
+__all__ = ["Workflows"]
+
+
+class Workflows:
+    """Starts workflow actors, for new workflows and for those that are in the log.
+
+    A workflow that crashes its actor again and again is parked by a count of its own, so that it
+    never costs another one its life; the supervisor's intensity is far above what they can reach.
+
+    Args:
+        services: what the engine's actors share.
+    """
+
+    def __init__(self, services: Services) -> None:
+        """Prepare; `supervisor` makes what the actors live under."""
+        self._services = services
+        self._supervisor: DynamicSupervisor | None = None
+
+    def supervisor(self) -> DynamicSupervisor:
+        """Make the supervisor of the actors, for each of its lives."""
+        self._services.actors.clear()
+        self._supervisor = DynamicSupervisor(max_restarts=10_000, max_seconds=1.0)
+        return self._supervisor
+
+    async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
+        """Start a workflow; returns once its start is in the log. The same start twice is one.
+
+        Raises:
+            WorkflowExistsError: the id is taken by another workflow or input.
+            StoreError: the start may not be in the log; do it again to know.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        while True:
+            there = self._awake(workflow_id)
+            if there is None:
+                accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                ref = await self._spawn(workflow_id, started, accepted)
+                if ref is not None:
+                    await _settled(accepted, ref)
+                    return
+            else:
+                with contextlib.suppress(ActorStoppedError):
+                    problem = await there.call(started, timeout=None)
+                    if isinstance(problem, WorkflowExistsError):
+                        raise problem
+                    return
+
+    async def wake(self, workflow_id: str, *, parked: bool = False) -> ActorRef | None:
+        """Return the actor of a workflow that is in the log, starting it if need be.
+
+        None when it is being started by somebody else at this moment.
+        """
+        there = self._awake(workflow_id)
+        if there is not None:
+            return there
+        return await self._spawn(workflow_id, None, None, parked=parked)
+
+    def _awake(self, workflow_id: str) -> ActorRef | None:
+        ref = self._services.actors.get(workflow_id)
+        return ref if ref is not None and ref.alive else None
+
+    async def _spawn(
+        self,
+        workflow_id: str,
+        started: WorkflowStarted | None,
+        accepted: asyncio.Future[None] | None,
+        *,
+        parked: bool = False,
+    ) -> ActorRef | None:
+        make = partial(WorkflowActor, self._services, workflow_id, started, accepted, parked=parked)
+        if self._supervisor is None:
+            raise EngineStoppedError(_NOT_UP)
+        spec = ChildSpec(workflow_id, make, restart=Restart.TRANSIENT)
+        try:
+            return await self._supervisor.ref.start_child(spec)
+        except ActorStoppedError as error:
+            raise EngineStoppedError(_NOT_UP) from error
+
+
+async def _settled(accepted: asyncio.Future[None], ref: ActorRef) -> None:
+    """Wait for the start to be in the log, or for the end of the actor that sees to it."""
+
+    def stopped(_down: object) -> None:
+        if not accepted.done():
+            accepted.set_exception(EngineStoppedError(_NOT_UP))
+
+    monitor = ref.monitor(stopped)
+    try:
+        await accepted
+    finally:
+        monitor.cancel()
+
+
+_NOT_UP = (
+    "the engine's workflows are down at the moment; it is restarting after a failure, or stopping. "
+    "Try again with the same id"
+)

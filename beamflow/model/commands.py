@@ -1,0 +1,48 @@
+"""What workflow code asks for: the commands that an activation leaves behind, in the imperative.
+
+A command's ``op`` is its number in the order of issue; replay compares it with the log.
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+__all__ = ["CancelStep", "CancelTimer", "Command", "RunStep", "StartTimer"]
+
+
+class RunStep(Struct, frozen=True, kw_only=True):
+    """Run the step called ``name`` with these arguments."""
+
+    op: int
+    name: str
+    digest: str
+
+    def __str__(self) -> str:
+        """Show the command as the author wrote it."""
+        return f"step {self.name!r} (op {self.op}, arguments {self.digest})"
+
+
+class StartTimer(Struct, frozen=True, kw_only=True):
+    """Fire timer ``op`` at ``due``, microseconds since the Unix epoch."""
+
+    op: int
+    due: int
+
+    def __str__(self) -> str:
+        """Show the command as the author wrote it."""
+        return f"timer (op {self.op})"
+
+
+class CancelTimer(Struct, frozen=True, kw_only=True):
+    """Forget timer ``op``."""
+
+    op: int
+
+
+class CancelStep(Struct, frozen=True, kw_only=True):
+    """The code waits no longer for step ``op``."""
+
+    op: int
+
+
+Command = RunStep | StartTimer | CancelTimer | CancelStep
