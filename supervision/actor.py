@@ -213,6 +213,16 @@ class Actor:
         """
         return self._cell.spawn(body, name)
 
+    def abandon(self, task: asyncio.Task[_T]) -> None:
+        """Let go of a spawned task that ignores its cancel: nothing waits for it any more.
+
+        Until it ends it is a zombie, counted and kept alive; what it returns or raises is ignored.
+
+        Args:
+            task: One that `spawn` gave.
+        """
+        self._cell.abandon_task(task)
+
     def take_queued(self, limit: int | None = None) -> list[object]:
         """Take the casts that already wait, in order, up to the first call or info.
 

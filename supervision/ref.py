@@ -798,17 +798,24 @@ class Cell:
 
     def _spawned_done(self, body: Coroutine[object, object, _T], task: asyncio.Task[_T]) -> None:
         body.close()  # it may never have begun
-        if self.spawned is not None:
-            self.spawned.discard(task)
-        if task.cancelled():
+        error = None if task.cancelled() else task.exception()
+        if self.spawned is None or task not in self.spawned:
             return
-        error = task.exception()
+        self.spawned.discard(task)
         if error is None:
             return
         if not self.ending:
             self.mailbox.put_system(TaskCrashed(error))
         elif self.runtime.observer is not None:
             self.runtime.tell(TaskFailed(self.path, self.incarnation, error))
+
+    def abandon_task(self, task: asyncio.Task[_T]) -> None:
+        """Make a spawned task a zombie; see `Actor.abandon`."""
+        if self.ending or self.spawned is None or task not in self.spawned:
+            return
+        self.spawned.discard(task)
+        self.runtime.zombies.add(task)
+        task.add_done_callback(self.runtime.zombies.discard)
 
     async def end_tasks(self) -> None:
         """Cancel the spawned tasks and wait for their end.

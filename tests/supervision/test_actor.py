@@ -252,6 +252,34 @@ async def test_spawned_task_may_be_awaited():
         assert not ref._cell.spawned
 
 
+async def test_an_abandoned_task_is_a_zombie_until_it_ends():
+    """Its actor ends without it and does not hear of its failure."""
+    let_go = asyncio.Event()
+
+    async def stubborn() -> None:
+        await let_go.wait()
+        raise LookupError("late")
+
+    class Spawning(Actor):
+        async def handle_call(self, request):
+            task = self.spawn(stubborn())
+            await settle()
+            self.abandon(task)
+            return task
+
+    system = run(Spawning())
+    ref = await system.start()
+    task = await ref.call("spawn")
+    assert system.zombies == 1
+    await ref.stop()
+    assert not task.done()
+    assert system.zombies == 1
+    let_go.set()
+    await settle()
+    assert system.zombies == 0
+    assert isinstance(task.exception(), LookupError)
+
+
 async def test_spawned_tasks_end_with_the_actor(world):
     """Spawned tasks are cancelled and waited for; failures while ending are told.
 
