@@ -26,7 +26,7 @@ test: $(DEV) ## run all tests (ARGS="-k name" narrows, WORKERS=0 for one process
 check: fmt-check lint type imports docs wheel-test test ## all that must be green before a change lands
 
 bench: $(DEV) ## measure: workflows/s, steps/s, latency, memory
-	$(BIN)/python benchmarks $(ARGS)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(DEV) ## build the documentation into site/, warnings are errors
 	$(BIN)/zensical build --clean --strict

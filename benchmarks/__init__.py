@@ -1,0 +1,3 @@
+"""What beamflow and supervision cost, measured."""
+
+from __future__ import annotations
