@@ -223,8 +223,12 @@ def step(
         function: the function, when the decorator is used without parentheses.
         name: the name in the log; the function's own by default. Changing it changes the workflow.
         retry: what happens when an attempt fails; without it the first failure is final.
-        timeout: seconds that one attempt may take; then it is cancelled and has failed with
-            `StepTimeoutError`.
+        timeout: seconds that one attempt may take, by the engine's clock; then it is cancelled and
+            has failed with `StepTimeoutError`, unless it still comes to a result or an error of its
+            own. A body that has not ended 5 seconds later is abandoned: the attempt has failed, the
+            body runs on alone, and whatever it comes to is ignored. A thread cannot be cancelled,
+            so a plain ``def`` is abandoned at once. An abandoned body may run beside the next
+            attempt: make its effect happen once by the idempotency key.
         raises: exception types that reach the workflow as themselves. Builtin types do so always;
             any other arrives as `StepFailedError`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from msgspec import Raw
 
 from beamflow.authoring.step import StepInfo, step_info
 from beamflow.engine.failure import describe
+from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import StepTimeoutError
 from beamflow.model.events import (
     CompensationCompleted,
@@ -19,12 +21,16 @@ from beamflow.model.events import (
 from beamflow.model.ids import idempotency_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from beamflow.authoring.step import Compensation, Step
     from beamflow.engine.execution import StepCall
     from beamflow.engine.services import Services
-    from beamflow.policies.retry import Retry
 
-__all__ = ["Attempted", "attempt_compensation", "attempt_step"]
+__all__ = ["GRACE_S", "Attempt", "Attempted", "CompensationAttempt", "StepAttempt"]
+
+GRACE_S = 5.0
+"""Seconds that a body has to end after its time-out, before the workflow goes on without it."""
 
 
 class Attempted:
@@ -42,105 +48,210 @@ class Attempted:
         self.value = value
 
 
-async def attempt_step(services: Services, workflow_id: str, call: StepCall) -> Attempted:
-    """Run a step once.
+class Attempt(abc.ABC):
+    """One attempt, made once.
+
+    Args:
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+        call: which step of it.
+        function: what to run, with its policy.
+        number: number of the attempt, from 1.
+
+    Attributes:
+        abandoned: whether the workflow goes on without it; what it comes to is ignored then.
+    """
+
+    __slots__ = (
+        "_services",
+        "_started_at",
+        "_workflow_id",
+        "abandoned",
+        "call",
+        "function",
+        "number",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        workflow_id: str,
+        call: StepCall,
+        function: Step[..., Any] | Compensation[..., Any],
+        number: int,
+    ) -> None:
+        """Prepare; nothing runs yet."""
+        self._services = services
+        self._workflow_id = workflow_id
+        self._started_at = 0
+        self.call = call
+        self.function = function
+        self.number = number
+        self.abandoned = False
+
+    async def make(self, give_up: Callable[[Attempt], object]) -> Attempted:
+        """Run the function once; raises `asyncio.CancelledError` only, when the task was cancelled.
+
+        Args:
+            give_up: called when the function has not ended `GRACE_S` after its time-out.
+        """
+        self._started_at = self._services.now()
+        step_info.set(
+            StepInfo(
+                workflow_id=self._workflow_id,
+                step=self.function.name,
+                op=self.call.op,
+                attempt=self.number,
+                idempotency_key=self.idempotency_key,
+            )
+        )
+        try:
+            args, kwargs = self._arguments()
+            return self._completed(await self._bounded(args, kwargs, give_up))
+        except BaseException as error:
+            if _is_for_us(error):
+                raise
+            return self.failed(error)
+
+    def timed_out(self) -> Attempted:
+        """Return what it comes to when its time is up."""
+        return self.failed(self._time_out())
+
+    def failed(self, error: BaseException) -> Attempted:
+        """Return what it comes to when it raises."""
+        draw = self._services.random.random()
+        delay_s = self.function.retry.delay_s(error, attempt=self.number, draw=draw)
+        retry_at = None if delay_s is None else self._services.now() + round(delay_s * 1e6)
+        return Attempted(self._failure(error, retry_at))
+
+    async def _bounded(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], give_up: Callable[[Attempt], object]
+    ) -> Any:
+        function = self.function
+        if function.timeout is None:
+            return await function.run(*args, **kwargs)
+        limit = TimeLimit(
+            self._services.clock, function.timeout, grace_s=GRACE_S, give_up=lambda: give_up(self)
+        )
+        try:
+            with limit:
+                return await function.run(*args, **kwargs)
+        except TimeoutError as error:
+            if limit.expired:
+                raise self._time_out() from error
+            raise
+
+    def _time_out(self) -> StepTimeoutError:
+        assert self.function.timeout is not None
+        return StepTimeoutError(self.function.name, self.function.timeout)
+
+    @property
+    @abc.abstractmethod
+    def idempotency_key(self) -> str:
+        """The name of its effect."""
+
+    @abc.abstractmethod
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]: ...
+
+    @abc.abstractmethod
+    def _completed(self, result: Any) -> Attempted: ...
+
+    @abc.abstractmethod
+    def _failure(
+        self, error: BaseException, retry_at: int | None
+    ) -> StepFailed | CompensationFailed: ...
+
+
+class StepAttempt(Attempt):
+    """An attempt of a step.
 
     The result goes through its encoding, so nothing reaches the workflow that a restart would not
-    bring back. Raises nothing but `asyncio.CancelledError`, when the task was cancelled.
+    bring back.
     """
-    step = call.step
-    started_at = services.now()
-    args, kwargs = step.signature.arguments.decode(call.input)
-    _announce(workflow_id, step, call, idempotency_key(workflow_id, call.op), call.attempt)
-    try:
-        result = await _bounded(step, args, kwargs)
-        payload = step.signature.result.encode(result)
-        value = step.signature.result.decode(payload)
-    except BaseException as error:
-        if _is_for_us(error):
-            raise
-        retry_at = _retry_at(services, step.retry, error, call.attempt)
-        event = StepFailed(
+
+    __slots__ = ()
+
+    def __init__(self, services: Services, workflow_id: str, call: StepCall) -> None:
+        """Prepare the attempt that is next."""
+        super().__init__(services, workflow_id, call, call.step, call.attempt)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts."""
+        return idempotency_key(self._workflow_id, self.call.op)
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return self.call.step.signature.arguments.decode(self.call.input)
+
+    def _completed(self, result: Any) -> Attempted:
+        call = self.call
+        annotated = call.step.signature.result
+        payload = annotated.encode(result)
+        value = annotated.decode(payload)
+        event = StepCompleted(
             op=call.op,
-            name=step.name,
+            name=call.step.name,
             digest=call.digest,
-            error=describe(error, step),
-            started_at=started_at,
-            attempt=call.attempt,
+            result=Raw(payload),
+            started_at=self._started_at,
+            attempt=self.number,
+        )
+        return Attempted(event, value)
+
+    def _failure(self, error: BaseException, retry_at: int | None) -> StepFailed:
+        call = self.call
+        return StepFailed(
+            op=call.op,
+            name=call.step.name,
+            digest=call.digest,
+            error=describe(error, call.step),
+            started_at=self._started_at,
+            attempt=self.number,
             retry_at=retry_at,
             input=Raw(call.input) if retry_at is None else Raw(b"null"),
         )
-        return Attempted(event)
-    completed = StepCompleted(
-        op=call.op,
-        name=step.name,
-        digest=call.digest,
-        result=Raw(payload),
-        started_at=started_at,
-        attempt=call.attempt,
-    )
-    return Attempted(completed, value)
 
 
-async def attempt_compensation(
-    services: Services, workflow_id: str, call: StepCall, attempt: int
-) -> Attempted:
-    """Run the compensation of a completed step once; like `attempt_step`."""
-    compensation = call.step.compensated_by
-    assert compensation is not None
-    assert call.result is not None
-    started_at = services.now()
-    key = f"{idempotency_key(workflow_id, call.op)}/compensation"
-    _announce(workflow_id, compensation, call, key, attempt)
-    try:
+class CompensationAttempt(Attempt):
+    """An attempt of the compensation of a completed step."""
+
+    __slots__ = ()
+
+    def __init__(self, services: Services, workflow_id: str, call: StepCall, number: int) -> None:
+        """Prepare the attempt of that number."""
+        assert call.step.compensated_by is not None
+        super().__init__(services, workflow_id, call, call.step.compensated_by, number)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for all attempts, and not that of the step."""
+        return f"{idempotency_key(self._workflow_id, self.call.op)}/compensation"
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        call = self.call
+        assert call.result is not None
         args, kwargs = call.step.signature.arguments.decode(call.input)
-        result = call.step.signature.result.decode(call.result)
-        await _bounded(compensation, (result, *args), kwargs)
-    except BaseException as error:
-        if _is_for_us(error):
-            raise
-        failed = CompensationFailed(
-            op=call.op,
-            name=compensation.name,
+        return (call.step.signature.result.decode(call.result), *args), kwargs
+
+    def _completed(self, _result: Any) -> Attempted:
+        return Attempted(
+            CompensationCompleted(
+                op=self.call.op,
+                name=self.function.name,
+                started_at=self._started_at,
+                attempt=self.number,
+            )
+        )
+
+    def _failure(self, error: BaseException, retry_at: int | None) -> CompensationFailed:
+        return CompensationFailed(
+            op=self.call.op,
+            name=self.function.name,
             error=describe(error),
-            started_at=started_at,
-            attempt=attempt,
-            retry_at=_retry_at(services, compensation.retry, error, attempt),
+            started_at=self._started_at,
+            attempt=self.number,
+            retry_at=retry_at,
         )
-        return Attempted(failed)
-    return Attempted(
-        CompensationCompleted(
-            op=call.op, name=compensation.name, started_at=started_at, attempt=attempt
-        )
-    )
-
-
-async def _bounded(
-    step: Step[..., Any] | Compensation[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
-    if step.timeout is None:
-        return await step.run(*args, **kwargs)
-    limit = asyncio.timeout(step.timeout)
-    try:
-        async with limit:
-            return await step.run(*args, **kwargs)
-    except TimeoutError as error:
-        if limit.expired():
-            raise StepTimeoutError(step.name, step.timeout) from error
-        raise
-
-
-def _announce(
-    workflow_id: str,
-    step: Step[..., Any] | Compensation[..., Any],
-    call: StepCall,
-    key: str,
-    attempt: int,
-) -> None:
-    info = StepInfo(
-        workflow_id=workflow_id, step=step.name, op=call.op, attempt=attempt, idempotency_key=key
-    )
-    step_info.set(info)
 
 
 def _is_for_us(error: BaseException) -> bool:
@@ -149,8 +260,3 @@ def _is_for_us(error: BaseException) -> bool:
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0
     return isinstance(error, KeyboardInterrupt | GeneratorExit)
-
-
-def _retry_at(services: Services, retry: Retry, error: BaseException, attempt: int) -> int | None:
-    delay_s = retry.delay_s(error, attempt=attempt, draw=services.random.random())
-    return None if delay_s is None else services.now() + round(delay_s * 1e6)

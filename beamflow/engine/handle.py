@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
+from beamflow.engine.time_limit import TimeLimit
 from beamflow.engine.workflow_actor import Signal, Waiting
 from beamflow.errors import (
     EngineStoppedError,
@@ -86,7 +87,7 @@ class WorkflowHandle(Generic[R]):
         Cancelling the wait does nothing to the workflow.
 
         Args:
-            timeout: seconds to wait; None for as long as it takes.
+            timeout: seconds to wait, by the engine's clock; None for as long as it takes.
 
         Raises:
             WorkflowFailedError: it failed.
@@ -95,7 +96,7 @@ class WorkflowHandle(Generic[R]):
             EngineStoppedError: the engine stopped before the workflow ended.
             TimeoutError: it has not ended in time.
         """
-        async with asyncio.timeout(timeout):
+        with TimeLimit(self._services.clock, timeout):
             return self._returned(await self._last_event())
 
     async def status(self) -> WorkflowStatus:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from msgspec import Raw
 
-from beamflow.engine.attempt import Attempted, attempt_compensation, attempt_step
+from beamflow.engine.attempt import Attempted, CompensationAttempt, StepAttempt
 from beamflow.engine.execution import Execution, new_execution, replay
 from beamflow.engine.failure import describe, origin_of
 from beamflow.engine.saga import Undo, Unwinding
@@ -55,8 +55,7 @@ from beamflow.model.events import (
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
+    from beamflow.engine.attempt import Attempt
     from beamflow.engine.execution import StepCall
     from beamflow.engine.services import Services
     from beamflow.engine.timers import TimerEntry
@@ -418,22 +417,39 @@ class WorkflowActor(Actor):
         if call.retry_at > self.services.now():
             self._arm(call.op, call.retry_at, is_timer=False)
         else:
-            self._run(call.op, attempt_step(self.services, self.workflow_id, call))
+            self._run(StepAttempt(self.services, self.workflow_id, call))
 
-    def _run(self, op: int, attempt: Coroutine[Any, Any, Attempted]) -> None:
-        self._running[op] = self.spawn(self._report(op, attempt))
+    def _run(self, attempt: Attempt) -> None:
+        self._running[attempt.call.op] = self.spawn(self._report(attempt))
 
-    async def _report(self, op: int, attempt: Coroutine[Any, Any, Attempted]) -> None:
+    async def _report(self, attempt: Attempt) -> None:
         try:
-            self.ref.cast(await attempt)
+            outcome = await attempt.make(self._abandon)
         except asyncio.CancelledError:
-            self.ref.cast(_Dropped(op))
+            if not attempt.abandoned:
+                self.ref.cast(_Dropped(attempt.call.op))
             raise
 
     def _give_up_step(self, op: int) -> None:
         """Let go of a step the code waits for no longer.
 
         One that has a compensation is not cut off in the middle: what it did must be known, so that
+        if not attempt.abandoned:
+            self.ref.cast(outcome)
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Go on without a body that ignores its time-out."""
+        attempt.abandoned = True
+        self.abandon(self._running[attempt.call.op])
+        self.services.log.warning(
+            "step_abandoned",
+            workflow_id=self.workflow_id,
+            step=attempt.function.name,
+            op=attempt.call.op,
+            attempt=attempt.number,
+            timeout_s=attempt.function.timeout,
+        )
+        self.ref.cast(attempt.timed_out())
         it can be undone.
         """
         call = self._code.calls.get(op)
@@ -534,9 +550,7 @@ class WorkflowActor(Actor):
         if undo.retry_at > self.services.now():
             self._arm(op, undo.retry_at, is_timer=False)
             return
-        self._run(
-            op, attempt_compensation(self.services, self.workflow_id, undo.call, undo.attempt)
-        )
+        self._run(CompensationAttempt(self.services, self.workflow_id, undo.call, undo.attempt))
 
     async def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
         """Record the end and leave."""
