@@ -42,6 +42,11 @@ _ADVICE = {
         "the file is damaged",
         "Restore it from a backup",
     ),
+    # Extended: SQLite gives this one code to whatever hinders the growth of the file.
+    sqlite3.SQLITE_IOERR_SHMSIZE: (
+        "the disk is full (or fails): the -shm file beside it cannot grow",
+        "Free some space or mend the disk, then start again; nothing acknowledged is lost",
+    ),
 }
 
 
@@ -53,7 +58,10 @@ def code_of(error: BaseException | None) -> int:
 def unavailable(store: str, error: BaseException) -> StoreUnavailableError:
     """Make the error that says what failed and what helps, for anything a database call raised."""
     name = getattr(error, "sqlite_errorname", type(error).__name__)
-    problem, advice = _ADVICE.get(
-        code_of(error), ("the database call failed", "Mend the cause, then start the engine again")
+    extended = getattr(error, "sqlite_errorcode", 0)
+    problem, advice = (
+        _ADVICE.get(extended)
+        or _ADVICE.get(code_of(error))
+        or ("the database call failed", "Mend the cause, then start the engine again")
     )
     return StoreUnavailableError(store, f"{problem} ({name}: {error})", advice)

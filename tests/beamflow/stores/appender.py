@@ -2,12 +2,13 @@
 
 It writes ``lease EPOCH`` and then, for each append that was acknowledged, ``ack STREAM SEQ``, each
 with one system call, so that what it has told is what was acknowledged. An error ends it with the
-error's name.
+error's name; one that hangs ends itself and shows on standard error where it hung.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
 import sys
 import time
@@ -17,6 +18,8 @@ from msgspec import Raw
 from beamflow.errors import StoreError
 from beamflow.model.events import StepCompleted
 from beamflow.stores.sqlite import SQLiteStore
+
+HANGS_S = 60
 
 
 def tell(*words: object) -> None:
@@ -59,6 +62,7 @@ def leaf(error: BaseException) -> BaseException:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(HANGS_S, exit=True)
     try:
         asyncio.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]))
     except* StoreError as group:
