@@ -171,7 +171,8 @@ class Execution(WorkflowLoop):
                 self._started_timer(seq, event).due = event.due
                 self.recorded_timers.add(event.op)
             case TimerCancelled():
-                self._started_timer(seq, event)
+                if not self._started_timer(seq, event).cancelled():
+                    raise self._diverged(seq, event.op, f"timer (op {event.op}) given up")
                 del self.timers[event.op]
                 self.recorded_timers.discard(event.op)
             case SignalReceived():
@@ -196,6 +197,14 @@ class Execution(WorkflowLoop):
     def ended(self) -> bool:
         """Whether the function has returned or raised, and every task that it left behind too."""
         return self._main_ended and not self._tasks
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What the function has raised; None while it runs, or when it has returned."""
+        main = self._main
+        if main is None or not self._main_ended:
+            return None
+        return CancelledError() if main.cancelled() else main.exception()
 
     def outcome(self) -> Any:
         """Return what the function returned, or raise what it raised; only once it has `ended`."""

@@ -18,6 +18,7 @@ _MENDED_BY_A_RESTART = frozenset(
     {
         DeadLetterReason.NONDETERMINISM,
         DeadLetterReason.CODE_GONE,
+        DeadLetterReason.HOST_LOOP,
         DeadLetterReason.UNDECODABLE,
         DeadLetterReason.CORRUPT_LOG,
     }

@@ -315,6 +315,9 @@ class WorkflowActor(Actor):
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
             self._deliver_compensation(recorded.seq, recorded.event)
+        self._check_host_loop()
+        if self._code.ended and self._code.failure is None:
+            self._result()
         if self._parked:
             await self._leave_parking()
         self._reissue()
@@ -357,7 +360,8 @@ class WorkflowActor(Actor):
         match event:
             case CompensationStarted():
                 completed = self._code.to_compensate
-                if not self._code.ended or {*event.steps} != {call.op for call in completed}:
+                failed = self._code.ended and self._code.failure is not None
+                if not failed or {*event.steps} != {call.op for call in completed}:
                     raise NondeterminismError(
                         self.workflow_id,
                         seq=seq,
@@ -375,6 +379,7 @@ class WorkflowActor(Actor):
 
     def _act(self) -> None:
         """Do what the code has asked for since the last time."""
+        self._check_host_loop()
         code = self._code
         for command in code.take_commands():
             match command:
@@ -429,11 +434,6 @@ class WorkflowActor(Actor):
             if not attempt.abandoned:
                 self.ref.cast(_Dropped(attempt.call.op))
             raise
-
-    def _give_up_step(self, op: int) -> None:
-        """Let go of a step the code waits for no longer.
-
-        One that has a compensation is not cut off in the middle: what it did must be known, so that
         if not attempt.abandoned:
             self.ref.cast(outcome)
 
@@ -450,6 +450,11 @@ class WorkflowActor(Actor):
             timeout_s=attempt.function.timeout,
         )
         self.ref.cast(attempt.timed_out())
+
+    def _give_up_step(self, op: int) -> None:
+        """Let go of a step the code waits for no longer.
+
+        One that has a compensation is not cut off in the middle: what it did must be known, so that
         it can be undone.
         """
         call = self._code.calls.get(op)
@@ -488,18 +493,28 @@ class WorkflowActor(Actor):
     async def _end(self) -> None:
         """The code has ended and nothing of it runs: record the outcome, or compensate first."""
         if self._unwinding is None:
-            try:
-                result = self._code.outcome()
-                payload = self._code.workflow.signature.result
-                recorded = payload.encode(result)
-                payload.decode(recorded)
-            except BaseException as error:
-                if isinstance(error, KeyboardInterrupt):
-                    raise
-                await self._fail(error)
-            else:
-                await self._over(WorkflowCompleted(result=Raw(recorded)))
+            error = self._code.failure
+            if error is None:
+                await self._over(WorkflowCompleted(result=self._result()))
+            if isinstance(error, KeyboardInterrupt):
+                raise error
+            await self._fail(error)
         await self._unwind()
+
+    def _check_host_loop(self) -> None:
+        """Raise the `HostLoopError` that has ended the code: it is the code that is to be mended."""
+        error = self._code.failure
+        while isinstance(error, BaseExceptionGroup):
+            error = next(iter((error.subgroup(HostLoopError) or error).exceptions))
+        if isinstance(error, HostLoopError):
+            raise error
+
+    def _result(self) -> Raw:
+        """Return what the code returned, as JSON that its annotation can read."""
+        annotated = self._code.workflow.signature.result
+        recorded = annotated.encode(self._code.outcome())
+        annotated.decode(recorded)
+        return Raw(recorded)
 
     async def _fail(self, error: BaseException) -> None:
         """The workflow has failed: record what is to be undone, if anything is."""
@@ -533,15 +548,9 @@ class WorkflowActor(Actor):
         elif unwinding.failed:
             await self._park_compensation(unwinding.failed[0])
         else:
-            await self._over(self._failure_of_code())
-
-    def _failure_of_code(self) -> WorkflowFailed:
-        try:
-            result = self._code.outcome()
-            self._code.workflow.signature.result.encode(result)
-        except BaseException as error:  # noqa: BLE001 - whatever it was, it is being recorded
-            return self._failed(error)
-        raise AssertionError
+            error = self._code.failure
+            assert error is not None
+            await self._over(self._failed(error))
 
     def _compensate(self, undo: Undo) -> None:
         op = undo.call.op
@@ -663,7 +672,7 @@ _REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
     (PayloadError, DeadLetterReason.UNDECODABLE),
     (DefinitionError, DeadLetterReason.CODE_GONE),
     (CorruptLogError, DeadLetterReason.CORRUPT_LOG),
-    (HostLoopError, DeadLetterReason.POISON),
+    (HostLoopError, DeadLetterReason.HOST_LOOP),
     (_PoisonError, DeadLetterReason.POISON),
 )
 _PARKED_BY = tuple(kind for kind, _ in _REASONS)
