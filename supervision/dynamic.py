@@ -16,6 +16,7 @@ from supervision.errors import (
 from supervision.messages import Call, ChildExited
 from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
 from supervision.reasons import NORMAL, ExitReason, is_normal
+from supervision.ref import ref_of
 from supervision.restarts import RestartIntensity, is_count
 
 if TYPE_CHECKING:
@@ -230,10 +231,10 @@ class DynamicSupervisor(Parent):
             return None
         if spec.restart is Restart.TEMPORARY:
             child.forget_start()
-        return child.cell.ref
+        return ref_of(child.cell)
 
     def _known(self, ref: ActorRef) -> Child:
         child = self._children.get(ref.incarnation)
-        if child is None or child.cell is None or child.cell.ref != ref:
+        if child is None or child.cell is None or ref_of(child.cell) != ref:
             raise ChildNotFoundError(ref)
         return child

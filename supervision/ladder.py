@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 from supervision.child import BRUTAL_KILL, INFINITY, BrutalKill
 from supervision.events import StillStopping
 from supervision.reasons import SHUTDOWN
-from supervision.ref import RECANCEL_GAP_S
+from supervision.spawned import RECANCEL_GAP_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from supervision.cell import Cell
     from supervision.clock import Timer
-    from supervision.ref import Cell
 
 __all__ = ["Ladder"]
 

@@ -14,6 +14,7 @@ __all__ = [
     "Call",
     "ChildExited",
     "Continue",
+    "ExitSignal",
     "Failure",
     "GetState",
     "Idle",
@@ -182,4 +183,20 @@ class ChildExited:
         """
         self.child_id = child_id
         self.incarnation = incarnation
+        self.reason = reason
+
+
+class ExitSignal:
+    """System lane of an actor that traps exits: a linked actor has ended, or one sends this reason."""
+
+    __slots__ = ("reason", "sender")
+
+    def __init__(self, sender: object, reason: object) -> None:
+        """Say who and why.
+
+        Args:
+            sender: The cell of whoever sends it.
+            reason: The exit reason.
+        """
+        self.sender = sender
         self.reason = reason

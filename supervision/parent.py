@@ -7,7 +7,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
 
-from supervision.actor import Actor, launch
+from supervision.actor import Actor
 from supervision.child import (
     BRUTAL_KILL,
     ChildCounts,
@@ -27,13 +27,15 @@ from supervision.errors import (
 )
 from supervision.events import GaveUp, Restarted, ShutdownError, Started, StartFailed
 from supervision.ladder import Ladder
+from supervision.life import launch
 from supervision.messages import IGNORE, Call, ChildExited, Failure, Info
 from supervision.reasons import KILLED, SHUTDOWN, TIMEOUT, ExitReason, Stop, is_normal, reason_of
-from supervision.ref import ActorRef, Cell
+from supervision.ref import ActorRef, ref_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
 
+    from supervision.cell import Cell
     from supervision.restarts import RestartIntensity
 
 __all__ = ["Child", "ChildInfo", "Parent", "ParentRef"]
@@ -98,7 +100,7 @@ class Child:
     def info(self) -> ChildInfo:
         """What `which_children` tells of it."""
         running = self.state is ChildState.RUNNING and self.cell is not None
-        ref = self.cell.ref if running and self.cell is not None else None
+        ref = ref_of(self.cell) if running and self.cell is not None else None
         return ChildInfo(self.spec.id, ref, self.state, self.spec.type)
 
     def forget_start(self) -> None:
@@ -278,7 +280,7 @@ class Parent(Actor):
             if before is None:
                 self.unborn(child)
             child.cell = before
-            raise _start_error(spec.id, cell.ref)
+            raise _start_error(spec.id, ref_of(cell))
         child.state = ChildState.UNDEFINED if outcome is IGNORE else ChildState.RUNNING
         if child.state is ChildState.RUNNING:
             self.came_up(child)

@@ -8,9 +8,10 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
-from supervision.actor import Actor, launch
+from supervision.actor import Actor
 from supervision.clock import Clock, SystemClock
 from supervision.errors import ActorStoppedError
+from supervision.life import launch
 from supervision.reasons import SHUTDOWN, ExitReason, is_normal
 from supervision.ref import ActorRef
 from supervision.runtime import Runtime
@@ -19,8 +20,8 @@ from supervision.tree import Node, snapshot
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from supervision.cell import Cell
     from supervision.events import Observer
-    from supervision.ref import Cell
 
 __all__ = ["System", "run"]
 

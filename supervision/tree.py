@@ -11,8 +11,8 @@ from supervision.parent import Parent
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
+    from supervision.cell import Cell
     from supervision.parent import Child
-    from supervision.ref import Cell
 
 __all__ = ["Node", "picture", "snapshot"]
 

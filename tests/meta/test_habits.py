@@ -12,7 +12,8 @@ SOURCES = sorted(
 )
 
 TASK_HOMES = {
-    "supervision/ref.py",  # the task of a child, and those that an actor spawns
+    "supervision/cell.py",  # the task of a child
+    "supervision/spawned.py",  # those that an actor spawns
     "beamflow/engine/execution.py",  # the main task of a workflow, on the workflow's own loop
     "beamflow/testing/store_suite.py",  # the writers of a test
 }

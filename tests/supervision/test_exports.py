@@ -38,32 +38,3 @@ def test_every_public_module_is_sorted_and_documented():
             thing = getattr(module, name)
             if getattr(thing, "__module__", None) == module.__name__:
                 assert thing.__doc__, f"{path.name}: {name}"
-
-
-def test_layers():
-    """Imports point down only, type-only imports counted, and never to beamflow."""
-    layers = [
-        {"__init__"},
-        {"testing"},
-        {"system"},
-        {"tree", "registry"},
-        {"partition", "task"},
-        {"supervisor", "dynamic"},
-        {"parent"},
-        {"actor", "ladder"},
-        {"ref"},
-        {"mailbox", "child"},
-        {"restarts", "runtime"},
-        {"messages", "clock", "events"},
-        {"errors", "reasons"},
-    ]
-    rank = {name: level for level, names in enumerate(layers) for name in names}
-    folder = Path(supervision.__file__).parent
-    for path in folder.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.ImportFrom) or node.module is None:
-                continue
-            root, _, name = node.module.partition(".")
-            assert root != "beamflow"
-            if root == "supervision" and name:
-                assert rank[name] > rank[path.stem], f"{path.stem} imports {name}"
