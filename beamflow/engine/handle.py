@@ -197,6 +197,8 @@ class WorkflowHandle(Generic[R]):
         services = self._services
         end = services.wait_for_end(self.id)
         try:
+            if self.id in services.actors:
+                return await end
             summary = await self._summary()
             if summary.state is WorkflowState.PARKED and self.id not in services.actors:
                 raise WorkflowParkedError(

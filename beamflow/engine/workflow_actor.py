@@ -163,8 +163,7 @@ class WorkflowActor(Actor):
     async def terminate(self, reason: object) -> None:
         """Leave memory: no code runs on, no timer fires."""
         services = self.services
-        if services.actors.get(self.workflow_id) == self.ref:
-            del services.actors[self.workflow_id]
+        self._leave()
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -179,6 +178,12 @@ class WorkflowActor(Actor):
                 crashes=crashes,
                 error=repr(reason),
             )
+
+    def _leave(self) -> None:
+        """Give the workflow's place in memory back: whoever asks for it now looks into the log."""
+        actors = self.services.actors
+        if actors.get(self.workflow_id) == self.ref:
+            del actors[self.workflow_id]
 
     # Messages
 
@@ -564,6 +569,7 @@ class WorkflowActor(Actor):
     async def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
         """Record the end and leave."""
         await self._append([event])
+        self._leave()
         self.services.ended(self.workflow_id, event)
         raise Stop("normal")
 
@@ -612,6 +618,7 @@ class WorkflowActor(Actor):
             step=step,
             error=failure.message,
         )
+        self._leave()
         self.services.ended(
             self.workflow_id,
             WorkflowParkedError(self.workflow_id, reason=reason.value, detail=failure.message),
