@@ -9,17 +9,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from beamflow.errors import DeadLetterError, EngineStoppedError
+from beamflow.errors import (
+    CorruptLogError,
+    DeadLetterError,
+    DefinitionError,
+    EngineStoppedError,
+    WorkflowExistsError,
+)
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
 from beamflow.model.ids import DEAD_LETTERS
 from beamflow.stores.base import DeadLetter, DeadLetterQuery, DeadLetterState
 from supervision import Actor
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from beamflow.engine.services import Services
-    from beamflow.model.events import Event
+    from beamflow.model.events import DeadLetterReason, Event
 
 __all__ = ["DeadLetterQueue", "DeadLetters", "open_letter"]
 
@@ -104,7 +111,8 @@ class DeadLetters:
     async def retry(self, workflow_id: str) -> str:
         """Let the workflow go on after its cause was mended.
 
-        One that was parked goes on from its log, under its own id. One that has ended stays as it
+        One that was parked goes on from its log, under its own id; if the cause is still there, it
+        is parked again with the letter it has. One that has ended stays as it
         is, for a workflow that has ended never runs again: a new one with the same input is
         started, as ``<id>~1`` (then ``~2`` …).
 
@@ -113,8 +121,42 @@ class DeadLetters:
 
         Raises:
             DeadLetterError: the workflow has no open dead letter.
+            UnknownWorkflowError: it has ended, and the engine was not given its code.
+            WorkflowExistsError: it has ended, and the new id is taken by something else.
+            CorruptLogError: it has ended, and its log is damaged.
         """
         return await self._again(await self._open(workflow_id))
+
+    async def retry_all(
+        self, *, workflow: str | None = None, reason: DeadLetterReason | None = None
+    ) -> builtins.list[str]:
+        """Let every workflow with an open dead letter go on, oldest first, each as `retry` does.
+
+        One that cannot (its code or its log is gone) keeps its dead letter and stops no other.
+
+        Args:
+            workflow: only those of this workflow, by its name in the log.
+            reason: only those with this reason.
+
+        Returns:
+            The ids under which they go on.
+        """
+        ids: builtins.list[str] = []
+        for letter in await self.list(workflow=workflow):
+            if reason is not None and letter.reason is not reason:
+                continue
+            try:
+                ids.append(await self.retry(letter.workflow_id))
+            except (
+                DeadLetterError,
+                DefinitionError,
+                WorkflowExistsError,
+                CorruptLogError,
+            ) as error:
+                self._services.log.warning(
+                    "dead_letter_not_retried", workflow_id=letter.workflow_id, error=str(error)
+                )
+        return ids
 
     async def resolve(self, workflow_id: str, note: str) -> None:
         """Close a dead letter that was dealt with by hand; the workflow stays as it is.

@@ -78,7 +78,7 @@ class Engine:
         random: where chance comes from (jitter of retries, minted ids).
 
     Attributes:
-        dead_letters: what failed for good: list, show, retry, resolve.
+        dead_letters: what failed for good: list, show, retry, retry_all, resolve.
 
     Raises:
         DuplicateWorkflowError: two workflows have one name.
@@ -283,7 +283,7 @@ class Engine:
         summary = await services.store.summary(letter.workflow_id)
         if summary is not None and summary.state.is_open:
             services.crashes.pop(letter.workflow_id, None)
-            await self._workflows.wake(letter.workflow_id, parked=True)
+            await self._workflows.unpark(letter.workflow_id)
             return letter.workflow_id
         history = await services.store.read(letter.workflow_id)
         first = history[0].event

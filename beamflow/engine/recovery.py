@@ -48,7 +48,7 @@ async def recover(services: Services, workflows: Workflows) -> None:
         letters = await services.store.dead_letters(DeadLetterQuery(limit=_AT_A_TIME, after=after))
         for letter in letters.items:
             if letter.reason in _MENDED_BY_A_RESTART:
-                await workflows.wake(letter.workflow_id, parked=True)
+                await workflows.unpark(letter.workflow_id)
         after = letters.cursor
         if after is None:
             break

@@ -52,6 +52,7 @@ from beamflow.model.events import (
     WorkflowFailed,
     WorkflowStarted,
 )
+from beamflow.model.status import WorkflowState
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
@@ -313,7 +314,10 @@ class WorkflowActor(Actor):
         last = history[-1]
         self._seq, self._time = last.seq, last.time
         if isinstance(last.event, WorkflowCompleted | WorkflowFailed):
+            self.services.ended(self.workflow_id, last.event)
             raise Stop("normal")
+        if self._started is not None and not self._parked:
+            await self._check_not_parked()
         if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
             raise _PoisonError(self.services.crashes[self.workflow_id])
         definition = self.services.definition(started.workflow)
@@ -334,6 +338,7 @@ class WorkflowActor(Actor):
                 self.workflow_id, f"no workflow has the id {self.workflow_id!r}"
             )
             self._accept(error)
+            self.services.ended(self.workflow_id, error)
             raise Stop("normal")
         there = history[0].event
         if not isinstance(there, WorkflowStarted):
@@ -624,6 +629,17 @@ class WorkflowActor(Actor):
             WorkflowParkedError(self.workflow_id, reason=reason.value, detail=failure.message),
         )
         raise Stop("normal")
+
+    async def _check_not_parked(self) -> None:
+        """Starting a workflow that is parked gives a handle of it and moves nothing."""
+        summary = await self.services.store.summary(self.workflow_id)
+        if summary is not None and summary.state is WorkflowState.PARKED:
+            detail = summary.error or "see its dead letter"
+            self.services.ended(
+                self.workflow_id,
+                WorkflowParkedError(self.workflow_id, reason="dead letter", detail=detail),
+            )
+            raise Stop("normal")
 
     async def _leave_parking(self) -> None:
         """The cause is mended: close the dead letter before anything happens."""

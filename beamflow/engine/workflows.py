@@ -7,7 +7,7 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from beamflow.engine.workflow_actor import WorkflowActor
+from beamflow.engine.workflow_actor import Waiting, WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError
 from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
 
@@ -63,7 +63,7 @@ class Workflows:
                         raise problem
                     return
 
-    async def wake(self, workflow_id: str, *, parked: bool = False) -> ActorRef | None:
+    async def wake(self, workflow_id: str) -> ActorRef | None:
         """Return the actor of a workflow that is in the log, starting it if need be.
 
         None when it is being started by somebody else at this moment.
@@ -71,7 +71,19 @@ class Workflows:
         there = self._awake(workflow_id)
         if there is not None:
             return there
-        return await self._spawn(workflow_id, None, None, parked=parked)
+        return await self._spawn(workflow_id, None, None)
+
+    async def unpark(self, workflow_id: str) -> None:
+        """Start the actor of a workflow that is parked; one that is just being parked ends first."""
+        while True:
+            there = self._awake(workflow_id)
+            if there is None:
+                if await self._spawn(workflow_id, None, None, parked=True) is not None:
+                    return
+            else:
+                with contextlib.suppress(ActorStoppedError):
+                    await there.call(Waiting(), timeout=None)
+                    return
 
     def _awake(self, workflow_id: str) -> ActorRef | None:
         ref = self._services.actors.get(workflow_id)

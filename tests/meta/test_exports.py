@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import beamflow
+import beamflow.events
 import supervision
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ MODULES = sorted(
         if not info.name.endswith(".__main__")
     }
 )
-FACADES = [beamflow, supervision]
+FACADES = [beamflow, beamflow.events, supervision]
 PUBLIC_METHODS_MAX = 12
 
 

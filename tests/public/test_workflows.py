@@ -25,7 +25,7 @@ from beamflow.errors import (
     WorkflowFailedError,
     WorkflowNotFoundError,
 )
-from beamflow.model.events import StepCompleted
+from beamflow.events import StepCompleted
 
 if TYPE_CHECKING:
     from pathlib import Path
