@@ -170,7 +170,7 @@ class Actor:
         """
 
     def get_state(self) -> object:
-        """Show the state to `ActorRef.get_state`.
+        """Show the state to `ActorRef.get_state`; may be a coroutine function.
 
         By default a copy of the instance's attributes.
         """

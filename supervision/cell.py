@@ -333,18 +333,6 @@ class Cell:
             lost.fail(MailboxFullError(self.path, limit))
         self.dead_letter(lost, "full")
 
-    async def ask_system(self, request: object) -> object:
-        """Ask the loop itself, in the system lane.
-
-        Raises:
-            ActorStoppedError: It has ended, or ends before it answers.
-        """
-        call = Call(request, self.runtime.loop.create_future())
-        if self.mailbox.closed:
-            self.refused(Put.CLOSED, call)
-        self.mailbox.put_system(call)
-        return await call.future
-
     def dead_letter(self, item: object, why: str) -> None:
         """Tell the observer of a message that reached nobody."""
         if self.runtime.observer is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from asyncio import CancelledError, iscoroutine
+from collections.abc import Awaitable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from supervision.actor import Actor
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Hashable
     from contextvars import Context
 
-    from supervision.runtime import Runtime
+    from supervision.runtime import Around, Runtime
 
 __all__ = ["launch"]
 
@@ -74,7 +76,11 @@ async def _run(body: Coroutine[object, object, object], cell: Cell) -> ExitReaso
     """Live as a function child; gives the exit reason and raises nothing."""
     cell.report_started(None)
     try:
-        await body
+        around = cell.runtime.around
+        if around is None:
+            await body
+        else:
+            await around(ref_of(cell), "body", None, lambda: body)
     except GeneratorExit:
         raise
     except BaseException as error:
@@ -118,6 +124,8 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
             cell.current = item
             if type(item) is Call:
                 await _answer(actor, cell, item)
+            elif cell.runtime.around is not None:
+                await _handle_around(actor, cell, item, cell.runtime.around)
             elif type(item) is Info:
                 await actor.handle_info(item.message)
             else:
@@ -212,12 +220,25 @@ def _forget_cancels(cell: Cell) -> None:
 
 async def _answer(actor: Actor, cell: Cell, call: Call) -> None:
     try:
-        reply = await actor.handle_call(call.request)
+        around = cell.runtime.around
+        if around is None:
+            reply = await actor.handle_call(call.request)
+        else:
+            handle = partial(actor.handle_call, call.request)
+            reply = await around(ref_of(cell), "call", call.request, handle)
     except BaseException:
         cell.owe(call)  # the end of the actor answers it
         raise
     if not call.deferred:
         call.answer(reply)
+
+
+async def _handle_around(actor: Actor, cell: Cell, item: object, around: Around) -> None:
+    if type(item) is Info:
+        message = item.message
+        await around(ref_of(cell), "info", message, partial(actor.handle_info, message))
+    else:
+        await around(ref_of(cell), "cast", item, partial(actor.handle_cast, item))
 
 
 async def _handle_system(actor: Actor, cell: Cell, message: object) -> None:
@@ -226,7 +247,7 @@ async def _handle_system(actor: Actor, cell: Cell, message: object) -> None:
     if type(message) is TaskCrashed:
         raise message.error
     if type(message) is Call:
-        _answer_system(actor, cell, message)
+        await _answer_system(actor, cell, message)
         return
     if type(message) is Down and not message.monitor.settle():
         return
@@ -235,9 +256,14 @@ async def _handle_system(actor: Actor, cell: Cell, message: object) -> None:
     await actor.handle_info(message)
 
 
-def _answer_system(actor: Actor, cell: Cell, call: Call) -> None:
+async def _answer_system(actor: Actor, cell: Cell, call: Call) -> None:
     if type(call.request) is GetState:
-        call.answer(actor.get_state())
+        try:
+            state = actor.get_state()
+            call.answer(await state if isinstance(state, Awaitable) else state)
+        except BaseException:
+            cell.owe(call)  # the end of the actor answers it
+            raise
         return
     cell.mailbox.paused = type(call.request) is Suspend
     call.answer(None)

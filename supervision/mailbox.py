@@ -20,6 +20,8 @@ class Overflow(StrEnum):
 
     REJECT = "reject"
     """The sender gets `MailboxFullError`, or waits with `ActorRef.push`."""
+    WAIT = "wait"
+    """Callers wait for room as part of their timeout; `cast` and `send` cannot, and are rejected."""
     DROP_OLDEST = "drop_oldest"
     """The longest waiting message becomes a dead letter."""
     DROP_NEWEST = "drop_newest"
@@ -66,7 +68,7 @@ class Mailbox:
         self._capacity: float = math.inf if limit is None else limit
         self._overflow = overflow
         self._waiter: Future[None] | None = None
-        self._room: deque[Future[None]] | None = None
+        self._room: deque[tuple[object, Future[object]]] | None = None
 
     @property
     def closed(self) -> bool:
@@ -117,29 +119,40 @@ class Mailbox:
         return waiter
 
     def freed(self) -> None:
-        """Tell the senders that wait for room that there is some.
+        """Let those in whose senders wait for room, in their order.
 
         Called by whoever took a message.
         """
         room = self._room
         while room and len(self.user) < self._capacity:
-            waiter = room.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                break
+            item, sender = room.popleft()
+            if sender.done():
+                continue
+            self.user.append(item)
+            if type(item) is not Call:
+                sender.set_result(True)
 
-    def room(self, loop: AbstractEventLoop) -> Future[None]:
-        """Give a future that is done when there is room, or when the mailbox closes."""
+    def queue(self, item: object, sender: Future[object]) -> None:
+        """Have an item wait for room, unless its sender gives up before.
+
+        Args:
+            item: What to let in, ahead of all that is put later.
+            sender: Of a call, its own future. Of anything else one which becomes true when the item
+                is let in, and false when the mailbox closes before.
+        """
         if self._room is None:
             self._room = deque()
-        waiter = loop.create_future()
-        self._room.append(waiter)
-        return waiter
+        self._room.append((item, sender))
 
     @property
     def bounded(self) -> bool:
         """Whether the user lane has a limit."""
         return self._limit is not None
+
+    @property
+    def patient(self) -> bool:
+        """Whether callers wait for room."""
+        return self._overflow is Overflow.WAIT
 
     def take_casts(self, limit: int | None) -> list[object]:
         """Take the casts at the head of the user lane, at most `limit`.
@@ -160,24 +173,24 @@ class Mailbox:
     def close(self) -> None:
         """Take no more messages; those that wait stay until `drain`."""
         self._capacity = -1
-        room, self._room = self._room, None
-        for waiter in room or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        for item, sender in self._room or ():
+            if type(item) is not Call and not sender.done():
+                sender.set_result(False)
 
     def drain(self) -> list[object]:
         """Close, and take out all that is left: the user lane, and the calls in the system lane."""
         self.close()
         left = list(self.user)
         left.extend(item for item in self.system or () if type(item) is Call)
+        left.extend(item for item, _ in self._room or () if type(item) is Call)
         self.user.clear()
-        self.system = None
+        self.system = self._room = None
         return left
 
     def _refuse(self, item: object) -> Put:
         if self._capacity < 0:
             return Put.CLOSED
-        if self._overflow is Overflow.REJECT:
+        if self._overflow in {Overflow.REJECT, Overflow.WAIT}:
             return Put.FULL
         if self._overflow is Overflow.DROP_NEWEST:
             return Put.DROPPED

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, cast
 
-from supervision.errors import CallingSelfError, CallTimeoutError
+from supervision.errors import CallingSelfError, CallTimeoutError, MailboxFullError
 from supervision.mailbox import Put
 from supervision.messages import Call, GetState, Info, Resume, Suspend
 from supervision.reasons import NOPROC, NORMAL, SHUTDOWN, ExitReason
@@ -198,14 +198,36 @@ class ActorRef:
         if refused is not None:
             cell.refused(refused, item)
 
-    async def push(self, message: object) -> None:
-        """Send a message for `handle_cast`; suspends while a bounded mailbox has no room."""
+    async def push(self, message: object, timeout: float | None = None) -> None:
+        """Send a message for `handle_cast`; suspends while a bounded mailbox has no room.
+
+        Those who wait are let in in their order, ahead of all that is sent later.
+
+        Args:
+            message: The message.
+            timeout: Seconds to wait for room; None to wait as long as the actor lives.
+
+        Raises:
+            MailboxFullError: There was no room in time; the message is not sent.
+        """
         cell = self._cell
-        while (refused := cell.mailbox.put(message)) is not None:
-            if refused is not Put.FULL:
-                cell.refused(refused, message)
-                return
-            await cell.mailbox.room(cell.runtime.loop)
+        refused = cell.mailbox.put(message)
+        if refused is None:
+            return
+        if refused is not Put.FULL:
+            cell.refused(refused, message)
+            return
+        room: asyncio.Future[object] = cell.runtime.loop.create_future()
+        cell.mailbox.queue(message, room)
+        timer = None
+        if timeout is not None:
+            timer = cell.runtime.clock.call_later(timeout, _no_room, room, cell)
+        try:
+            if not await room:
+                cell.refused(Put.CLOSED, message)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def call(self, request: object, timeout: float | None = 5.0) -> object:
         """Ask `handle_call` and wait for what it returns.
@@ -228,7 +250,9 @@ class ActorRef:
         future: asyncio.Future[object] = runtime.loop.create_future()
         item = Call(request, future)
         refused = cell.mailbox.put(item)
-        if refused is not None:
+        if refused is Put.FULL and cell.mailbox.patient:
+            cell.mailbox.queue(item, future)
+        elif refused is not None:
             cell.refused(refused, item)
         if timeout is None:
             return await future
@@ -312,17 +336,39 @@ class ActorRef:
         if self._cell.releases is not None:
             self._cell.releases.pop(key, None)
 
-    async def get_state(self) -> object:
-        """Look at the actor's state between two messages, see `Actor.get_state` (OTP sys:get_state)."""
-        return await self._cell.ask_system(GetState())
+    async def get_state(self, timeout: float | None = 5.0) -> object:
+        """Look at the actor's state between two messages, see `Actor.get_state` (OTP sys:get_state).
 
-    async def suspend(self) -> None:
-        """Have the actor handle system messages only, until `resume`."""
-        await self._cell.ask_system(Suspend())
+        Args:
+            timeout: Seconds to wait; None to wait as long as the actor lives.
 
-    async def resume(self) -> None:
-        """Undo `suspend`."""
-        await self._cell.ask_system(Resume())
+        Raises:
+            CallTimeoutError: It is still busy with its current message.
+            ActorStoppedError: It has ended, or is a child function, which has no state to show.
+        """
+        return await self._ask_system(GetState(), timeout)
+
+    async def suspend(self, timeout: float | None = 5.0) -> None:
+        """Have the actor handle system messages only, until `resume`; else like `get_state`."""
+        await self._ask_system(Suspend(), timeout)
+
+    async def resume(self, timeout: float | None = 5.0) -> None:
+        """Undo `suspend`; else like `get_state`."""
+        await self._ask_system(Resume(), timeout)
+
+    async def _ask_system(self, request: object, timeout: float | None) -> object:
+        cell = self._cell
+        item = Call(request, cell.runtime.loop.create_future())
+        if cell.mailbox.closed:
+            cell.refused(Put.CLOSED, item)
+        cell.mailbox.put_system(item)
+        if timeout is None:
+            return await item.future
+        timer = cell.runtime.clock.call_later(timeout, _late, item, cell.path, timeout)
+        try:
+            return await item.future
+        finally:
+            timer.cancel()
 
     def link(self, other: ActorRef) -> None:
         """Link two actors both ways.
@@ -368,6 +414,11 @@ def ref_of(cell: Cell) -> ActorRef:
 
 def _late(item: Call, path: str, timeout_s: float) -> None:
     item.fail(CallTimeoutError(path, timeout_s, item.request))
+
+
+def _no_room(room: asyncio.Future[object], cell: Cell) -> None:
+    if not room.done():
+        room.set_exception(MailboxFullError(cell.path, cell.mailbox.limit or 0))
 
 
 def _call_if_active(monitor: Monitor, callback: Callable[[Down], object], down: Down) -> None:

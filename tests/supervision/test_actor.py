@@ -655,3 +655,16 @@ async def test_system_calls_of_a_dying_actor_fail():
         await asyncio.sleep(0)
         with pytest.raises(ActorStoppedError, match="normal"):
             await ref.get_state()
+
+
+async def test_a_state_that_cannot_be_shown(world):
+    """An actor that fails to show its state ends, and whoever looked hears of it."""
+
+    class Shy(Actor):
+        async def get_state(self):
+            raise LookupError("nothing to see")
+
+    async with world.supervisor(ChildSpec(1, Shy)) as sup:
+        ref = (await world.kids(sup))[1]
+        with pytest.raises(ActorStoppedError, match="nothing to see"):
+            await ref.get_state()

@@ -215,12 +215,16 @@ async def test_bounded_mailbox(world, overflow):
         asked = asyncio.ensure_future(ref.call(1))
         await settle()
         ref.cast(2)
-        if overflow is Overflow.REJECT:
+        if overflow in {Overflow.REJECT, Overflow.WAIT}:
             with pytest.raises(MailboxFullError) as full:
                 ref.cast(3)
             assert full.value.limit == 2
+        if overflow is Overflow.REJECT:
             with pytest.raises(MailboxFullError):
                 await ref.call(3)
+        elif overflow is Overflow.WAIT:
+            with pytest.raises(CallTimeoutError):
+                await asyncio.gather(ref.call(3, timeout=1), world.clock.advance(1))
         else:
             ref.cast(3)
         actor.go.set()
@@ -232,12 +236,13 @@ async def test_bounded_mailbox(world, overflow):
         await settle()
     kept = {
         Overflow.REJECT: [0, 1, 2],
+        Overflow.WAIT: [0, 1, 2],
         Overflow.DROP_NEWEST: [0, 1, 2],
         Overflow.DROP_OLDEST: [0, 2, 3],
     }
-    lost = {Overflow.REJECT: [], Overflow.DROP_NEWEST: [3], Overflow.DROP_OLDEST: [1]}
+    lost = {Overflow.DROP_NEWEST: [3], Overflow.DROP_OLDEST: [1]}.get(overflow, [])
     assert actor.got == kept[overflow]
-    assert [e.message for e in world.told(DeadLetter) if e.why == "full"] == lost[overflow]
+    assert [e.message for e in world.told(DeadLetter) if e.why == "full"] == lost
 
 
 async def test_push_waits_for_room():
@@ -262,6 +267,59 @@ async def test_push_waits_for_room():
     await settle()
     await system.stop()
     await pushing
+
+
+async def test_callers_wait_for_room_in_turn(world):
+    """With WAIT a call is let in when its turn comes, before anything sent later; its end answers it."""
+    actor = type("Bounded", (Slow,), {"mailbox_limit": 1, "overflow": Overflow.WAIT})()
+    system = world.run(actor)
+    ref = await system.start()
+    ref.cast(0)
+    await settle()
+    ref.cast(1)
+    asked = [asyncio.ensure_future(ref.call(n)) for n in (2, 3)]
+    pushed = asyncio.ensure_future(ref.push(4))
+    await settle()
+    actor.go.set()
+    with pytest.raises(MailboxFullError):
+        ref.cast(5)
+    assert await asyncio.gather(*asked, pushed) == [2, 3, None]
+    await settle()
+    assert actor.got == [0, 1, 2, 3, 4]
+    actor.go.clear()
+    ref.cast(6)
+    await settle()
+    ref.cast(7)
+    late = asyncio.ensure_future(ref.call(8))
+    await settle()
+    await system.stop()
+    with pytest.raises(ActorStoppedError):
+        await late
+
+
+async def test_push_gives_up_in_time(world):
+    """A push that found no room in time raises, and its message is never let in."""
+    actor = type("Bounded", (Slow,), {"mailbox_limit": 1})()
+    async with world.run(actor) as ref:
+        ref.cast(0)
+        await settle()
+        ref.cast(1)
+        with pytest.raises(MailboxFullError):
+            await asyncio.gather(ref.push(2, timeout=1.0), world.clock.advance(1))
+        actor.go.set()
+        await settle()
+    assert actor.got == [0, 1]
+
+
+async def test_looking_into_a_busy_actor_ends_in_time(world):
+    """Its state can be seen between two messages only; whoever looks waits no longer than it likes."""
+    actor = Slow()
+    async with world.run(actor) as ref:
+        ref.cast(0)
+        await settle()
+        with pytest.raises(CallTimeoutError):
+            await asyncio.gather(ref.get_state(timeout=1.0), world.clock.advance(1))
+        actor.go.set()
 
 
 async def test_no_state_of_the_dead_is_kept(world):
