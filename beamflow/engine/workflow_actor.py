@@ -56,10 +56,13 @@ from beamflow.model.status import WorkflowState
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from beamflow.engine.attempt import Attempt
     from beamflow.engine.execution import StepCall
     from beamflow.engine.services import Services
     from beamflow.engine.timers import TimerEntry
+    from beamflow.model.commands import Command
 
 __all__ = ["Signal", "Waiting", "WorkflowActor", "different_start"]
 
@@ -136,7 +139,6 @@ class WorkflowActor(Actor):
         self._time = 0
         self._running: dict[int, asyncio.Task[None]] = {}
         self._timers: dict[int, TimerEntry] = {}
-        self._unrecorded: list[Event] = []
 
     # Life
 
@@ -151,10 +153,10 @@ class WorkflowActor(Actor):
     async def handle_continue(self, _term: object) -> None:
         """Append the start, or read the log and replay it; then act."""
         try:
+            unrecorded: list[Event] = []
             if self._started is None or not await self._began(self._started):
-                await self._resume()
-            self._act()
-            await self._get_on([])
+                unrecorded = await self._resume()
+            await self._take(self.take_queued(), unrecorded)
         except _PARKED_BY as error:
             await self._park(error)
         except StoreError as error:
@@ -191,7 +193,7 @@ class WorkflowActor(Actor):
     async def handle_cast(self, message: object) -> None:
         """Take what happened, with everything else that has happened meanwhile, in one append."""
         try:
-            await self._get_on([message])
+            await self._take([message, *self.take_queued()], [])
         except _PARKED_BY as error:
             await self._park(error)
 
@@ -215,42 +217,54 @@ class WorkflowActor(Actor):
         compensation = [] if undo is None else [f"compensation of step {undo.call.step.name}"]
         return (*compensation, *steps, *timers, *signals)
 
-    async def _get_on(self, messages: list[object]) -> None:
-        """Take messages until none waits; then see whether the workflow has come to its end."""
-        messages += self.take_queued()
-        while messages or self._unrecorded:
-            await self._take(messages)
-            messages = self.take_queued()
-        if self._code.ended and not self._running:
-            await self._end()
+    async def _take(self, messages: list[object], events: list[Event]) -> None:
+        """Let the code run on with what has happened, record it and what follows, then act on it.
 
-    async def _take(self, messages: list[object]) -> None:
-        news: list[tuple[Event, object]] = [(event, _NO_VALUE) for event in self._unrecorded]
-        self._unrecorded.clear()
-        signals: list[Signal] = []
+        The code runs before the append, in the same turn, so that a timer it sets or its end is one
+        append with their cause. Nobody sees what it came to before that is durable: if the append
+        fails, this life and all that it has computed are over.
+        """
+        time = max(self.services.now(), self._time)
+        problem: Exception | None = None
+        for seq, event in enumerate(events, self._seq + 1):
+            self._deliver(seq, time, event)
         for message in messages:
-            event = self._event_of(message)
-            if event is not None:
-                news.append((event, message.value if isinstance(message, Attempted) else _NO_VALUE))
-            if isinstance(message, Signal):
-                signals.append(message)
-        if not news:
-            return
+            happened = self._event_of(message)
+            if happened is None:
+                continue
+            events.append(happened)
+            try:
+                if problem is None:
+                    self._deliver(self._seq + len(events), time, happened, message)
+            except Exception as error:  # noqa: BLE001 - what has happened is recorded all the same
+                problem = error
+        commands = self._code.take_commands()
+        if problem is None:
+            try:
+                for follows in self._consequences(commands):
+                    events.append(follows)
+                    self._deliver(self._seq + len(events), time, follows)
+            except _PARKED_BY as error:
+                problem = error
+        if events:
+            await self._record(events, time, messages)
+        if problem is not None:
+            raise problem
+        self._act(commands, events)
+        if self._unwinding is not None and not self._running:
+            await self._unwind(self._unwinding)
+
+    async def _record(self, events: list[Event], time: int, messages: list[object]) -> None:
+        """Append, and tell the senders of signals whether theirs is in the log."""
+        signals = [message for message in messages if isinstance(message, Signal)]
         try:
-            await self._append([event for event, _ in news])
+            await self._append(events, time)
         except BaseException as error:
             _refuse(signals, error)
             raise
         for signal in signals:
             if not signal.acknowledged.done():
                 signal.acknowledged.set_result(None)
-        seq = self._seq - len(news)
-        for event, value in news:
-            seq += 1
-            self._deliver(seq, event, value)
-            if isinstance(event, StepFailed):
-                self._retry(event.op)
-        self._act()
 
     def _event_of(self, message: object) -> Event | None:
         """Return the event a message comes to; None when it is out of date."""
@@ -283,9 +297,8 @@ class WorkflowActor(Actor):
         assert self._execution is not None
         return self._execution
 
-    async def _append(self, events: list[Event]) -> None:
+    async def _append(self, events: list[Event], time: int) -> None:
         services = self.services
-        time = max(services.now(), self._time)
         await services.store.append(
             self.workflow_id, self._seq, events, time=time, epoch=services.epoch
         )
@@ -297,18 +310,19 @@ class WorkflowActor(Actor):
 
     async def _began(self, started: WorkflowStarted) -> bool:
         """Append the start; False when there is such a workflow already, which then goes on."""
+        time = self.services.now()
         try:
-            await self._append([started])
+            await self._append([started], time)
         except ConflictError:
             return False
         definition = self.services.definition(started.workflow)
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
-        self._deliver(1, started, _NO_VALUE)
+        self._deliver(1, time, started)
         return True
 
-    async def _resume(self) -> None:
-        """Read the log and bring the code to where it was."""
+    async def _resume(self) -> list[Event]:
+        """Read the log and bring the code to where it was; return what is to be recorded now."""
         history = await self.services.store.read(self.workflow_id)
         started = self._checked_start(history)
         last = history[-1]
@@ -329,7 +343,7 @@ class WorkflowActor(Actor):
             self._result()
         if self._parked:
             await self._leave_parking()
-        self._reissue()
+        return self._reissue()
 
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
         """Return the first event; see to it that whoever starts the workflow means this one."""
@@ -358,13 +372,13 @@ class WorkflowActor(Actor):
         else:
             accepted.set_exception(problem)
 
-    def _deliver(self, seq: int, event: Event, value: object) -> None:
+    def _deliver(self, seq: int, time: int, event: Event, message: object = None) -> None:
         if isinstance(event, _OF_THE_WAY_BACK):
             self._deliver_compensation(seq, event)
-        elif value is _NO_VALUE:
-            self._code.deliver(seq, self._time, event)
+        elif isinstance(message, Attempted):
+            self._code.deliver(seq, time, event, message.value)
         else:
-            self._code.deliver(seq, self._time, event, value)
+            self._code.deliver(seq, time, event)
 
     def _deliver_compensation(self, seq: int, event: Event) -> None:
         match event:
@@ -387,11 +401,35 @@ class WorkflowActor(Actor):
 
     # Acting
 
-    def _act(self) -> None:
-        """Do what the code has asked for since the last time."""
-        self._check_host_loop()
+    def _consequences(self, commands: list[Command]) -> Iterator[Event]:
+        """Give what the code's commands add to the log; at its end, what it came to."""
         code = self._code
-        for command in code.take_commands():
+        for command in commands:
+            match command:
+                case StartTimer(op=op):
+                    timer = code.timers.get(op)
+                    if timer is not None and not timer.cancelled():
+                        yield TimerStarted(op=op, due=timer.due)
+                case CancelTimer(op=op):
+                    if op in code.recorded_timers:
+                        yield TimerCancelled(op=op)
+                    else:
+                        code.timers.pop(op, None)
+                case _:
+                    pass
+        self._check_host_loop()
+        if code.ended and not self._running:
+            yield from self._outcome()
+
+    def _act(self, commands: list[Command], events: list[Event]) -> None:
+        """Do what the code has asked for, now that what led to it is durable."""
+        if events and isinstance(events[-1], WorkflowCompleted | WorkflowFailed):
+            self._over(events[-1])
+        code = self._code
+        for event in events:
+            if isinstance(event, StepFailed):
+                self._retry(event.op)
+        for command in commands:
             match command:
                 case RunStep(op=op):
                     call = code.calls.get(op)
@@ -408,12 +446,16 @@ class WorkflowActor(Actor):
                     self._give_up_step(op)
 
     def _reissue(self) -> None:
-        """After a replay, ask again for all that the log has no outcome of."""
+        """After a replay, ask again for all that the log has no outcome of.
+
+        On the way back no step runs: before it began, each attempt under way had come to its end.
+        """
         code = self._code
         code.take_commands()
-        for call in code.calls.values():
-            if not call.cancelled or call.step.compensated_by is not None:
-                self._run_step(call)
+        if self._unwinding is None:
+            for call in code.calls.values():
+                if not call.cancelled or call.step.compensated_by is not None:
+                    self._run_step(call)
         for op, timer in tuple(code.timers.items()):
             if timer.cancelled():
                 self._give_up_timer(op)
@@ -429,7 +471,7 @@ class WorkflowActor(Actor):
 
     def _run_step(self, call: StepCall) -> None:
         """Make the next attempt of a step, when it is time."""
-        if call.retry_at > self.services.now():
+        if call.retry_at and call.retry_at > self.services.now():
             self._arm(call.op, call.retry_at, is_timer=False)
         else:
             self._run(StepAttempt(self.services, self.workflow_id, call))
@@ -474,21 +516,6 @@ class WorkflowActor(Actor):
         elif call is None or call.step.compensated_by is None:
             task.cancel()
 
-    def _give_up_timer(self, op: int) -> None:
-        self._disarm(op)
-        code = self._code
-        if op not in code.timers:
-            return
-        for event in self._unrecorded:
-            if isinstance(event, TimerStarted) and event.op == op:
-                self._unrecorded.remove(event)
-                break
-        else:
-            if op in code.recorded_timers:
-                self._unrecorded.append(TimerCancelled(op=op))
-                return
-        del code.timers[op]
-
     def _arm(self, op: int, due: int, *, is_timer: bool) -> None:
         message = _Due(op, is_timer=is_timer)
         self._timers[op] = self.services.timers.at(due, partial(self.ref.cast, message))
@@ -500,16 +527,21 @@ class WorkflowActor(Actor):
 
     # The end
 
-    async def _end(self) -> None:
-        """The code has ended and nothing of it runs: record the outcome, or compensate first."""
-        if self._unwinding is None:
-            error = self._code.failure
-            if error is None:
-                await self._over(WorkflowCompleted(result=self._result()))
-            if isinstance(error, KeyboardInterrupt):
-                raise error
-            await self._fail(error)
-        await self._unwind()
+    def _outcome(self) -> Iterator[Event]:
+        """Give the event that the end of the code comes to: the last one, or the way back."""
+        error = self._code.failure
+        if error is None:
+            yield WorkflowCompleted(result=self._result())
+        elif isinstance(error, KeyboardInterrupt):
+            raise error
+        elif self._unwinding is not None:
+            if self._unwinding.done:
+                yield self._failed(error)
+        elif self._code.to_compensate:
+            steps = tuple(call.op for call in reversed(self._code.to_compensate))
+            yield CompensationStarted(error=describe(error), steps=steps)
+        else:
+            yield self._failed(error)
 
     def _check_host_loop(self) -> None:
         """Raise the `HostLoopError` that has ended the code: it is the code that is to be mended."""
@@ -526,14 +558,6 @@ class WorkflowActor(Actor):
         annotated.decode(recorded)
         return Raw(recorded)
 
-    async def _fail(self, error: BaseException) -> None:
-        """The workflow has failed: record what is to be undone, if anything is."""
-        steps = tuple(call.op for call in reversed(self._code.to_compensate))
-        if not steps:
-            await self._over(self._failed(error))
-        await self._append([started := CompensationStarted(error=describe(error), steps=steps)])
-        self._deliver_compensation(self._seq, started)
-
     def _failed(self, error: BaseException) -> WorkflowFailed:
         origin = origin_of(error)
         workflow = self._code.workflow.name
@@ -548,19 +572,13 @@ class WorkflowActor(Actor):
             input=origin.input,
         )
 
-    async def _unwind(self) -> None:
-        """Make the next compensation, or end when none is left."""
-        unwinding = self._unwinding
-        assert unwinding is not None
+    async def _unwind(self, unwinding: Unwinding) -> None:
+        """Make the next compensation, or stand still with those that have failed for good."""
         undo = unwinding.next()
         if undo is not None:
             self._compensate(undo)
-        elif unwinding.failed:
-            await self._park_compensation(unwinding.failed[0])
         else:
-            error = self._code.failure
-            assert error is not None
-            await self._over(self._failed(error))
+            await self._park_compensation(unwinding.failed[0])
 
     def _compensate(self, undo: Undo) -> None:
         op = undo.call.op
@@ -571,9 +589,8 @@ class WorkflowActor(Actor):
             return
         self._run(CompensationAttempt(self.services, self.workflow_id, undo.call, undo.attempt))
 
-    async def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
-        """Record the end and leave."""
-        await self._append([event])
+    def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
+        """The end is recorded: tell those who wait for it, and leave."""
         self._leave()
         self.services.ended(self.workflow_id, event)
         raise Stop("normal")
@@ -688,7 +705,6 @@ class _PoisonError(BeamflowError):
         super().__init__(f"its actor crashed {crashes} times in a row without getting on")
 
 
-_NO_VALUE = object()
 _OF_THE_WAY_BACK = (CompensationStarted, CompensationCompleted, CompensationFailed)
 _REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
     (NondeterminismError, DeadLetterReason.NONDETERMINISM),
