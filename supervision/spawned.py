@@ -42,7 +42,7 @@ class Spawned:
         self._path = path
         self._incarnation = incarnation
         self._mailbox = mailbox
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._tasks: dict[asyncio.Task[object], Callable[[asyncio.Task[object]], None]] = {}
         self._ending = False
 
     def __len__(self) -> int:
@@ -52,24 +52,31 @@ class Spawned:
     def start(self, body: Coroutine[object, object, _T], name: str | None) -> asyncio.Task[_T]:
         """Run a task; see `Actor.spawn`."""
         task = self._runtime.loop.create_task(self._guarded(body), name=name or f"{self._path}+")
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._ended, body))
+        ended = partial(self._ended, body)
+        self._tasks[task] = ended
+        task.add_done_callback(ended)
         return task
 
     async def _guarded(self, body: Coroutine[object, object, _T]) -> _T:
         try:
-            return await body
+            result = await body
         except (KeyboardInterrupt, SystemExit) as error:
             # asyncio would tear the whole loop down
             self._mailbox.put_system(TaskCrashed(error))
             raise asyncio.CancelledError from error
+        task = asyncio.current_task()
+        assert task is not None
+        ended = self._tasks.pop(task, None)
+        if ended is not None:  # the usual end saves the event loop a turn
+            task.remove_done_callback(ended)
+        return result
 
     def _ended(self, body: Coroutine[object, object, _T], task: asyncio.Task[_T]) -> None:
         body.close()  # it may never have begun
         error = None if task.cancelled() else task.exception()
         if task not in self._tasks:
             return
-        self._tasks.discard(task)
+        del self._tasks[task]
         if error is None:
             return
         if not self._ending:
@@ -81,7 +88,7 @@ class Spawned:
         """Make a task a zombie; see `Actor.abandon`."""
         if self._ending or task not in self._tasks:
             return
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._give_up(task)
 
     def _give_up(self, task: asyncio.Task[_T]) -> None:

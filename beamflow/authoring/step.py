@@ -28,7 +28,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _COMPENSATION_RETRY = Retry(max_attempts=5, initial=0.5, factor=2.0, max=30.0)
 
 
-class StepInfo(msgspec.Struct, frozen=True, kw_only=True):
+class StepInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a running step can know of itself; see `current_step`."""
 
     workflow_id: str

@@ -62,6 +62,11 @@ class Unwinding:
         return next((undo for undo in self._left if undo.failure is None), None)
 
     @property
+    def done(self) -> bool:
+        """Whether nothing is left to undo."""
+        return not self._left
+
+    @property
     def failed(self) -> list[Undo]:
         """The compensations that have failed for good."""
         return [undo for undo in self._left if undo.failure is not None]

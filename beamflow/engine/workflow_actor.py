@@ -439,30 +439,33 @@ class WorkflowActor(Actor):
                     timer = code.timers.get(op)
                     if timer is not None and not timer.cancelled():
                         self._arm(op, timer.due, is_timer=True)
-                        self._unrecorded.append(TimerStarted(op=op, due=timer.due))
                 case CancelTimer(op=op):
-                    self._give_up_timer(op)
+                    self._disarm(op)
                 case CancelStep(op=op):
                     self._give_up_step(op)
 
-    def _reissue(self) -> None:
+    def _reissue(self) -> list[Event]:
         """After a replay, ask again for all that the log has no outcome of.
 
         On the way back no step runs: before it began, each attempt under way had come to its end.
         """
         code = self._code
         code.take_commands()
+        unrecorded: list[Event] = []
         if self._unwinding is None:
             for call in code.calls.values():
                 if not call.cancelled or call.step.compensated_by is not None:
                     self._run_step(call)
         for op, timer in tuple(code.timers.items()):
-            if timer.cancelled():
-                self._give_up_timer(op)
-                continue
-            self._arm(op, timer.due, is_timer=True)
-            if op not in code.recorded_timers:
-                self._unrecorded.append(TimerStarted(op=op, due=timer.due))
+            if not timer.cancelled():
+                self._arm(op, timer.due, is_timer=True)
+                if op not in code.recorded_timers:
+                    unrecorded.append(TimerStarted(op=op, due=timer.due))
+            elif op in code.recorded_timers:
+                unrecorded.append(TimerCancelled(op=op))
+            else:
+                del code.timers[op]
+        return unrecorded
 
     def _retry(self, op: int) -> None:
         call = self._code.calls.get(op)

@@ -10,7 +10,7 @@ from msgspec import Struct
 __all__ = ["CancelStep", "CancelTimer", "Command", "RunStep", "StartTimer"]
 
 
-class RunStep(Struct, frozen=True, kw_only=True):
+class RunStep(Struct, frozen=True, kw_only=True, gc=False):
     """Run the step called ``name`` with these arguments."""
 
     op: int
@@ -22,7 +22,7 @@ class RunStep(Struct, frozen=True, kw_only=True):
         return f"step {self.name!r} (op {self.op}, arguments {self.digest})"
 
 
-class StartTimer(Struct, frozen=True, kw_only=True):
+class StartTimer(Struct, frozen=True, kw_only=True, gc=False):
     """Fire timer ``op`` at ``due``, microseconds since the Unix epoch."""
 
     op: int
@@ -33,13 +33,13 @@ class StartTimer(Struct, frozen=True, kw_only=True):
         return f"timer (op {self.op})"
 
 
-class CancelTimer(Struct, frozen=True, kw_only=True):
+class CancelTimer(Struct, frozen=True, kw_only=True, gc=False):
     """Forget timer ``op``."""
 
     op: int
 
 
-class CancelStep(Struct, frozen=True, kw_only=True):
+class CancelStep(Struct, frozen=True, kw_only=True, gc=False):
     """The code waits no longer for step ``op``."""
 
     op: int

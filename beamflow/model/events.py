@@ -62,7 +62,7 @@ class DeadLetterReason(enum.Enum):
     """The workflow crashed its actor again and again."""
 
 
-class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
     """An exception, as data: enough to show it and, for known types, to raise it again."""
 
     type: str
@@ -80,7 +80,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class WorkflowStarted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="workflow_started"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="workflow_started"
 ):
     """A start was acknowledged. Always event 1."""
 
@@ -93,7 +93,7 @@ class WorkflowStarted(
 
 
 class StepCompleted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step_completed"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="step_completed"
 ):
     """A step returned. Its body never runs again."""
 
@@ -107,7 +107,9 @@ class StepCompleted(
     attempt: int = 1
 
 
-class StepFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="step_failed"):
+class StepFailed(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="step_failed"
+):
     """An attempt of a step raised or timed out."""
 
     op: int
@@ -123,7 +125,7 @@ class StepFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
 
 class TimerStarted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="timer_started"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="timer_started"
 ):
     """A timer outlived the activation that set it."""
 
@@ -131,14 +133,16 @@ class TimerStarted(
     due: int
 
 
-class TimerFired(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="timer_fired"):
+class TimerFired(
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="timer_fired"
+):
     """A timer's time has come; recorded not before ``due``."""
 
     op: int
 
 
 class TimerCancelled(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="timer_cancelled"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="timer_cancelled"
 ):
     """The code has given up a started timer."""
 
@@ -146,7 +150,7 @@ class TimerCancelled(
 
 
 class SignalReceived(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="signal_received"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="signal_received"
 ):
     """A signal was acknowledged to its sender."""
 
@@ -157,7 +161,12 @@ class SignalReceived(
 
 
 class CompensationStarted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="compensation_started"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    tag="compensation_started",
 ):
     """The workflow failed and what its completed steps did is being undone. No way back."""
 
@@ -167,7 +176,12 @@ class CompensationStarted(
 
 
 class CompensationCompleted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="compensation_completed"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    tag="compensation_completed",
 ):
     """The compensation of step ``op`` returned. It never runs again."""
 
@@ -178,7 +192,12 @@ class CompensationCompleted(
 
 
 class CompensationFailed(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="compensation_failed"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    tag="compensation_failed",
 ):
     """An attempt of the compensation of step ``op`` raised or timed out."""
 
@@ -192,7 +211,12 @@ class CompensationFailed(
 
 
 class WorkflowCompleted(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="workflow_completed"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    tag="workflow_completed",
 ):
     """The workflow returned. Always the last event of its stream."""
 
@@ -200,7 +224,7 @@ class WorkflowCompleted(
 
 
 class WorkflowFailed(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="workflow_failed"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="workflow_failed"
 ):
     """The workflow ended by an unhandled exception, compensated. Always the last event."""
 
@@ -215,7 +239,7 @@ class WorkflowFailed(
 
 
 class DeadLettered(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dead_lettered"
+    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="dead_lettered"
 ):
     """A workflow that has not ended was parked. Recorded in the dead letters' own stream."""
 
@@ -229,7 +253,12 @@ class DeadLettered(
 
 
 class DeadLetterRetried(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dead_letter_retried"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    tag="dead_letter_retried",
 ):
     """Somebody (or a restart with mended code) sent a dead letter round again."""
 
@@ -239,7 +268,12 @@ class DeadLetterRetried(
 
 
 class DeadLetterResolved(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag="dead_letter_resolved"
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    tag="dead_letter_resolved",
 ):
     """Somebody has dealt with a dead letter by hand."""
 
@@ -266,7 +300,7 @@ Event = (
 )
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An event in its place: the envelope that the store puts around it."""
 
     stream: str

@@ -67,7 +67,7 @@ LIMIT_MAX = 10_000
 """Most items of one page."""
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
+class Summary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A workflow as the index shows it."""
 
     id: str
@@ -88,7 +88,7 @@ class DeadLetterState(enum.Enum):
     RESOLVED = "resolved"
 
 
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A failure for good: what, where, why, with what in hand."""
 
     workflow_id: str
@@ -111,7 +111,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(self.input)
 
 
-class WorkflowQuery(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowQuery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which workflows, oldest start first; a page at a time."""
 
     states: frozenset[WorkflowState] | None = None
@@ -122,7 +122,7 @@ class WorkflowQuery(msgspec.Struct, frozen=True, kw_only=True):
     """``cursor`` of the page before."""
 
 
-class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Which dead letters, oldest first; a page at a time."""
 
     states: frozenset[DeadLetterState] | None = frozenset({DeadLetterState.OPEN})
@@ -132,21 +132,21 @@ class DeadLetterQuery(msgspec.Struct, frozen=True, kw_only=True):
     after: str | None = None
 
 
-class Page(msgspec.Struct, frozen=True, kw_only=True):
+class Page(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Summaries, and where the next page begins (None: this was the last)."""
 
     items: tuple[Summary, ...]
     cursor: str | None
 
 
-class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Dead letters, and where the next page begins (None: this was the last)."""
 
     items: tuple[DeadLetter, ...]
     cursor: str | None
 
 
-class Lease(msgspec.Struct, frozen=True, kw_only=True):
+class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The right to write until ``expires_at``, microseconds by the store's clock."""
 
     owner: str
@@ -155,13 +155,13 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: int
 
 
-class WorkflowOpened(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowOpened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Index change: a summary appears."""
 
     summary: Summary
 
 
-class WorkflowMoved(msgspec.Struct, frozen=True, kw_only=True):
+class WorkflowMoved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Index change: the summary of ``id`` gets another state."""
 
     id: str
@@ -170,13 +170,13 @@ class WorkflowMoved(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
-class LetterOpened(msgspec.Struct, frozen=True, kw_only=True):
+class LetterOpened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Index change: a dead letter appears, in place of an older one of the same workflow."""
 
     letter: DeadLetter
 
 
-class LetterClosed(msgspec.Struct, frozen=True, kw_only=True):
+class LetterClosed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Index change: the dead letter of the workflow is retried or resolved."""
 
     workflow_id: str

@@ -64,14 +64,14 @@ class Batch:
     def add(self, append: Append, events: Sequence[Event], data: Sequence[bytes]) -> None:
         """Add an append: a row for each event and for each change that it makes to the indexes."""
         stream, seq, time, epoch, _ = append
-        rows: list[tuple[Place, bytes]] = []
         for event, item in zip(events, data, strict=True):
             seq += 1
-            rows.append(((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item))
+            self._put((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
             for change in project(stream, time, event):
                 kind, key, document = _change(change)
-                rows.append(((kind, key, 0, time, epoch, 0), document))
-        self._take(append, rows)
+                self._put((kind, key, 0, time, epoch, 0), document)
+        self.appends.append(append)
+        self._ends.append(len(self._rows))
 
     def parameters(self) -> tuple[str, bytes]:
         """Return the rows as JSON, and the data that they point into."""
@@ -85,22 +85,17 @@ class Batch:
     def _part(self, first: int, end: int) -> Batch:
         part = Batch()
         for index in range(first, end):
-            rows = range(self._ends[index - 1] if index else 0, self._ends[index])
-            part._take(
-                self.appends[index], [(self._rows[row][:6], self._data[row]) for row in rows]
-            )
+            for row in range(self._ends[index - 1] if index else 0, self._ends[index]):
+                part._put(self._rows[row][:6], self._data[row])
+            part.appends.append(self.appends[index])
+            part._ends.append(len(part._rows))
         return part
 
-    def _take(self, append: Append, rows: Sequence[tuple[Place, bytes]]) -> None:
-        first = self._bytes + 1
-        for place, item in rows:
-            size = len(item)
-            self._rows.append((*place, first, size))
-            self._data.append(item)
-            first += size
-        self._bytes = first - 1
-        self.appends.append(append)
-        self._ends.append(len(self._rows))
+    def _put(self, place: Place, item: bytes) -> None:
+        size = len(item)
+        self._rows.append((*place, self._bytes + 1, size))
+        self._data.append(item)
+        self._bytes += size
 
 
 def _change(change: Projection) -> tuple[int, str, bytes]:
