@@ -80,16 +80,20 @@ class Failure:
 class Call:
     """A request whose sender waits."""
 
-    __slots__ = ("deferred", "future", "request")
+    __slots__ = ("deferred", "future", "request", "timeout")
 
-    def __init__(self, request: object, future: Future[object]) -> None:
+    def __init__(
+        self, request: object, future: Future[object], timeout: float | None = None
+    ) -> None:
         """Keep request and reply slot.
 
         Args:
             request: What is asked.
             future: Where the answer goes.
+            timeout: Seconds that the sender waits; None for as long as the actor lives.
         """
         self.request = request
+        self.timeout = timeout
         self.future = future
         self.deferred = False
 

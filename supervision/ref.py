@@ -248,7 +248,7 @@ class ActorRef:
         if cell.task is not None and asyncio.current_task() is cell.task:
             raise CallingSelfError(cell.path, "call")
         future: asyncio.Future[object] = runtime.loop.create_future()
-        item = Call(request, future)
+        item = Call(request, future, timeout)
         refused = cell.mailbox.put(item)
         if refused is Put.FULL and cell.mailbox.patient:
             cell.mailbox.queue(item, future)

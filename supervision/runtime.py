@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
-    from collections.abc import Callable
 
     from supervision.clock import Clock
     from supervision.events import Event, Observer
 
-__all__ = ["Runtime"]
+__all__ = ["Around", "Handle", "Kind", "Runtime"]
+
+Kind = Literal["call", "cast", "info", "body"]
+"""What is handled: a message by its callback, or the whole body of a function child."""
+Handle = Callable[[], Awaitable[object]]
+"""The callback itself; gives what it returns."""
+
+
+class Around(Protocol):
+    """Stands around every `handle_call`, `handle_cast` and `handle_info`, and every child function.
+
+    What it returns is taken for what the callback returned, what it raises for what the callback
+    raised. It runs in the actor's task, with the message as the current one.
+    """
+
+    async def __call__(self, ref: Any, kind: Kind, message: object, handle: Handle) -> object:
+        """Await ``handle()``, before and after whatever there is to do.
+
+        Args:
+            ref: The actor's `ActorRef`.
+            kind: What is handled.
+            message: The message; None for a body.
+            handle: The callback.
+        """
 
 
 class Runtime:
@@ -22,10 +45,11 @@ class Runtime:
         clock: Where the tree's time comes from.
         observer: Who hears of events, if anybody does. Test it before you make an event.
         chance: Gives random numbers in [0, 1), for jitter.
+        around: What stands around every callback, if anything does.
         zombies: What refused to end and still runs; held here so that it is never collected.
     """
 
-    __slots__ = ("_incarnations", "chance", "clock", "loop", "observer", "zombies")
+    __slots__ = ("_incarnations", "around", "chance", "clock", "loop", "observer", "zombies")
 
     def __init__(
         self,
@@ -33,6 +57,7 @@ class Runtime:
         clock: Clock,
         observer: Observer | None,
         chance: Callable[[], float],
+        around: Around | None = None,
     ) -> None:
         """Share these.
 
@@ -41,11 +66,13 @@ class Runtime:
             clock: Where the tree's time comes from.
             observer: Who hears of events.
             chance: Gives random numbers in [0, 1).
+            around: What stands around every callback.
         """
         self.loop = loop
         self.clock = clock
         self.observer = observer
         self.chance = chance
+        self.around = around
         self.zombies: set[object] = set()
         self._incarnations = 0
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from supervision.cell import Cell
     from supervision.events import Observer
+    from supervision.runtime import Around
 
 __all__ = ["System", "run"]
 
@@ -51,6 +52,7 @@ class System(Generic[_R]):
         clock: Clock | None = None,
         observer: Observer | None = None,
         name: str | None = None,
+        around: Around | None = None,
     ) -> None:
         """Prepare; nothing runs yet.
 
@@ -59,6 +61,7 @@ class System(Generic[_R]):
             clock: Where the tree's time comes from; the machine's by default.
             observer: Called with each event of the whole tree.
             name: The first part of all paths; by default the root's own name, or "root".
+            around: Stands around every callback of the whole tree; see `Around`.
 
         Raises:
             TypeError: The root is no actor.
@@ -69,6 +72,7 @@ class System(Generic[_R]):
         self._actor: Actor = root
         self._clock: Clock = SystemClock() if clock is None else clock
         self._observer = observer
+        self._around = around
         self._name = name or getattr(root, "name", None) or "root"
         self._cell: Cell | None = None
         self._ref: _R | None = None
@@ -102,7 +106,9 @@ class System(Generic[_R]):
         """
         if self._cell is not None:
             raise RuntimeError("a system is started once. Make a new one, with a new root.")
-        runtime = Runtime(asyncio.get_running_loop(), self._clock, self._observer, Random().random)  # noqa: S311 - jitter is no secret
+        chance = Random().random  # noqa: S311 - jitter is no secret
+        loop = asyncio.get_running_loop()
+        runtime = Runtime(loop, self._clock, self._observer, chance, self._around)
         cell, ready = launch(
             self._actor,
             runtime,
@@ -212,6 +218,7 @@ def run(
     clock: Clock | None = None,
     observer: Observer | None = None,
     name: str | None = None,
+    around: Around | None = None,
 ) -> System[_R]:
     """Run a tree for as long as a block lasts.
 
@@ -225,8 +232,9 @@ def run(
         clock: Where the tree's time comes from; the machine's by default.
         observer: Called with each event of the whole tree.
         name: The first part of all paths; by default the root's own name, or "root".
+        around: Stands around every callback of the whole tree; see `Around`.
     """
-    return System(root, clock=clock, observer=observer, name=name)
+    return System(root, clock=clock, observer=observer, name=name, around=around)
 
 
 def _set(future: asyncio.Future[None], _: Cell) -> None:

@@ -1,18 +1,30 @@
-"""For tests of trees: time that passes when the test says so, and waiting until nothing moves."""
+"""For tests of trees: time that passes when the test says so, and words for what must hold."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from supervision.clock import pass_turn
+from supervision.child import ChildState, Restart
+from supervision.clock import SystemClock, pass_turn
+from supervision.parent import Parent
+from supervision.ref import ref_of
+from supervision.system import System
+from supervision.tree import picture, snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Iterator
 
-__all__ = ["ManualClock", "settle"]
+    from supervision.cell import Cell
+    from supervision.ref import ActorRef
+
+__all__ = ["Effect", "Ledger", "ManualClock", "eventually", "restarted", "settle", "survives"]
+
+_T = TypeVar("_T")
 
 TURNS_MAX = 100_000
 
@@ -89,6 +101,12 @@ class ManualClock:
         heapq.heappush(self._timers, (timer.when, next(self._order), timer))
         return timer
 
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> ManualTimer:
+        """Run ``callback(*args)`` when `advance` has brought `now` to that time."""
+        timer = self.call_later(max(0.0, when - self.now()), callback, *args)
+        timer.when = max(timer.when, when - self._start)
+        return timer
+
     @property
     def pending(self) -> int:
         """How many timers wait."""
@@ -117,3 +135,164 @@ class ManualClock:
 def _resolve(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+# What must hold
+
+
+async def eventually(
+    check: Callable[[], _T | Awaitable[_T]], *, within: float = 60.0, every: float = 0.05
+) -> _T:
+    """Wait until a check gives something true; gives what it gave.
+
+    Args:
+        check: A function, or an async one. An `AssertionError` of it counts as not yet.
+        within: Seconds by the running loop, so virtual ones on a `VirtualLoop`.
+        every: Seconds between two looks.
+
+    Raises:
+        AssertionError: It never did. Tells what it gave last, or is what it raised last.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + within
+    while True:
+        problem: AssertionError | None = None
+        try:
+            given = check()
+            found = await given if isinstance(given, Awaitable) else given
+        except AssertionError as error:
+            problem = error
+        else:
+            if found:
+                return found
+            problem = AssertionError(f"still {found!r} after {within} s")
+        if loop.time() >= deadline:
+            raise problem
+        await SystemClock().sleep(every)
+
+
+async def survives(tree: System[ActorRef] | ActorRef, *, within: float = 300.0) -> None:
+    """Wait until a tree is whole: its root lives, and every permanent child, all the way down.
+
+    Args:
+        tree: The system, or any ref of it.
+        within: Seconds by the running loop to get there.
+
+    Raises:
+        AssertionError: It did not get there. Shows the tree, or why the root has ended.
+    """
+    root = _root_of(tree)
+    await eventually(lambda: _assert_whole(root), within=within)
+
+
+async def restarted(ref: ActorRef, *, within: float = 60.0) -> ActorRef:
+    """Wait until another life of a child has followed the one that a ref addresses; gives its ref.
+
+    Args:
+        ref: The old life; its supervisor may have been restarted too.
+        within: Seconds by the running loop.
+
+    Raises:
+        AssertionError: It still lives, or nothing has followed.
+    """
+    root = _root_of(ref)
+
+    def followed() -> ActorRef:
+        for cell in _running(root):
+            if cell.path == ref.path and cell.incarnation > ref.incarnation:
+                return ref_of(cell)
+        raise AssertionError(f"no other life has followed {ref!r}")
+
+    return await eventually(followed, within=within)
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One line of a `Ledger`.
+
+    Attributes:
+        name: What was done.
+        key: The idempotency key it came with.
+        time: When, by the running loop.
+        repeated: Whether the key had come before, so that nothing was done again.
+    """
+
+    name: Hashable
+    key: Hashable
+    time: float
+    repeated: bool
+
+
+class Ledger:
+    """What was done to the world outside; it is no part of what crashes.
+
+    ::
+
+        async def charge(order: str, key: str) -> None:
+            ledger.do(("charge", order), key=key)
+
+
+        assert ledger.count(("charge", "o-1")) == 1
+
+    Attributes:
+        entries: All that came, in order.
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.entries: list[Effect] = []
+        self._keys: set[Hashable] = set()
+
+    def do(self, name: Hashable, *, key: Hashable = None) -> bool:
+        """Have an effect, once for each key; tells whether it had one.
+
+        Args:
+            name: What is done.
+            key: An idempotency key; None makes each call an effect of its own.
+        """
+        repeated = key is not None and key in self._keys
+        self._keys.add(key)
+        self.entries.append(Effect(name, key, asyncio.get_running_loop().time(), repeated))
+        return not repeated
+
+    def count(self, name: Hashable) -> int:
+        """Tell how often something took effect."""
+        return sum(entry.name == name and not entry.repeated for entry in self.entries)
+
+    def asked(self, name: Hashable) -> int:
+        """Tell how often something was asked for, with or without effect."""
+        return sum(entry.name == name for entry in self.entries)
+
+
+def _root_of(tree: System[ActorRef] | ActorRef) -> Cell:
+    cell = (tree.ref if isinstance(tree, System) else tree)._cell
+    while cell._parent is not None:
+        cell = cell._parent
+    return cell
+
+
+def _running(cell: Cell) -> Iterator[Cell]:
+    if cell.over:
+        return
+    yield cell
+    if isinstance(cell.actor, Parent):
+        for child in cell.actor.children():
+            if child.state is ChildState.RUNNING and child.cell is not None:
+                yield from _running(child.cell)
+
+
+def _assert_whole(root: Cell) -> bool:
+    ref = ref_of(root)
+    if root.over:
+        raise AssertionError(f"the tree has ended: {ref!r}") from ref.cause
+    for cell in _running(root):
+        if not isinstance(cell.actor, Parent):
+            continue
+        for child in cell.actor.children():
+            alive = child.state is ChildState.RUNNING and child.cell and not child.cell.over
+            wanted = child.spec.restart is Restart.PERMANENT
+            pending = child.state in {ChildState.RESTARTING, ChildState.STARTING}
+            if not alive and (wanted or pending):
+                picture_of_it = picture(snapshot(root))
+                raise AssertionError(f"{cell.path}/{child.spec.id} is down\n{picture_of_it}")
+    return True

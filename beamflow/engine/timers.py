@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TimerEntry", "TimerQueue"]
 
-_LOOK_S_MAX = 60.0
-"""How long to go without a look at the wall clock, which may jump or run on while asleep."""
 _SWEEP_MIN = 1_000
 
 
@@ -81,9 +79,9 @@ class TimerQueue:
         if not self._heap:
             return
         due = self._heap[0].due
-        wait_s = max(0.0, due / 1e6 - self._clock.now())
         self._armed_for = due
-        self._armed = self._clock.call_later(min(wait_s, _LOOK_S_MAX), self._look)
+        # a microsecond more: the clock's float may round to just below what it stands for
+        self._armed = self._clock.call_at((due + 1) / 1e6, self._look)
 
     def _look(self) -> None:
         self._armed = None

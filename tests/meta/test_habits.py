@@ -14,6 +14,7 @@ SOURCES = sorted(
 TASK_HOMES = {
     "supervision/cell.py",  # the task of a child
     "supervision/spawned.py",  # those that an actor spawns
+    "supervision/virtual.py",  # the first task of what a test may cut off
     "beamflow/engine/execution.py",  # the main task of a workflow, on the workflow's own loop
     "beamflow/testing/store_suite.py",  # the writers of a test
 }

@@ -1,0 +1,313 @@
+"""Time that jumps: an event loop on which waiting takes no time, the clock for it, and power cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import math
+import selectors
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from weakref import WeakSet
+
+from supervision.clock import SystemClock, WallTimer
+
+if TYPE_CHECKING:
+    from asyncio import Handle, Task, TimerHandle
+    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from concurrent.futures import Executor
+    from contextvars import Context
+
+__all__ = ["Island", "StuckError", "VirtualClock", "VirtualLoop"]
+
+_T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
+
+NEWS_S_MAX: Final = 1.0
+"""Real seconds that a thread nobody knows of has to bring news, before a loop counts as stuck."""
+
+
+class StuckError(RuntimeError):
+    """Nothing can ever happen any more: every task waits, and no timer is set."""
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time stands still while anything can run, and then jumps to the next timer.
+
+    Thirty days of sleeping take as long as the code between. All that waits by the loop is
+    covered: `asyncio.sleep`, `asyncio.timeout`, `call_later`, and every `Clock` of this package.
+
+    Work outside the loop takes real time, and time stands still until it is done: jobs of
+    `run_in_executor` (so `asyncio.to_thread`) and of anyio's ``to_thread``. Whatever else is
+    outside, such as another process or a thread of your own, belongs into a `hold`.
+
+    Whoever runs the loop gets `StuckError`, with where each task stands, as soon as nothing can
+    ever happen any more.
+    """
+
+    def __init__(self) -> None:
+        """Begin at 0."""
+        self._virtual_now = 0.0
+        self._held = 0
+        selector = _Selector()
+        self._virtual_selector = selector
+        super().__init__(selector)
+        selector.idle = self._idle
+
+    def time(self) -> float:
+        """Virtual seconds since the loop was made."""
+        return self._virtual_now
+
+    def stall(self, seconds: float) -> None:
+        """Let time pass in which nothing runs, as if the caller had blocked the loop."""
+        self._virtual_now += seconds
+
+    @contextlib.contextmanager
+    def hold(self) -> Iterator[None]:
+        """Let time stand still until the block is left, because something outside is awaited."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    # What is scheduled in an island runs only while the island is there
+
+    def call_soon(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> Handle:
+        """Schedule as any loop does."""
+        island = _island_of(context)
+        if island is None:
+            return super().call_soon(callback, *args, context=context)
+        return super().call_soon(island.run, callback, *args, context=context)
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
+    ) -> Handle:
+        """Schedule as any loop does."""
+        island = _island_of(context)
+        if island is None:
+            return super().call_soon_threadsafe(callback, *args, context=context)
+        return super().call_soon_threadsafe(island.run, callback, *args, context=context)
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*_Ts], object],
+        *args: *_Ts,
+        context: Context | None = None,
+    ) -> TimerHandle:
+        """Schedule as any loop does."""
+        island = _island_of(context)
+        if island is None:
+            return super().call_at(when, callback, *args, context=context)
+        return super().call_at(when, island.run, callback, *args, context=context)
+
+    def create_task(  # type: ignore[override] # typeshed takes any object for a coroutine
+        self,
+        coro: Generator[Any, None, _T] | Coroutine[Any, Any, _T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> Task[_T]:
+        """Make a task as any loop does."""
+        task = super().create_task(coro, name=name, context=context)
+        island = _island_of(context)
+        if island is not None:
+            island.tasks.add(task)
+        return task
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*_Ts], _T], *args: *_Ts
+    ) -> asyncio.Future[_T]:
+        """Run a job in a thread, as any loop does; time stands still until it is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._held += 1
+        future.add_done_callback(self._released, context=contextvars.Context())
+        return future
+
+    def _released(self, _: object) -> None:
+        self._held -= 1
+
+    def _idle(
+        self, wait: Callable[[float | None], list[Any]], timeout: float | None
+    ) -> list[Any] | None:
+        """Nothing is ready. Wait for the world outside, or jump."""
+        if self._held or self._threads_busy():
+            return wait(None)
+        if timeout is not None:
+            self._virtual_now += timeout
+            return None
+        if len(self._virtual_selector.get_map()) > 1:
+            return wait(None)  # sockets: it is the world's turn
+        news = wait(NEWS_S_MAX) if threading.active_count() > 1 else None
+        if not news:
+            raise StuckError(_stuck(self))
+        return news
+
+    def _threads_busy(self) -> bool:
+        """Tell whether a thread of anyio's pool works for this loop."""
+        for thread in threading.enumerate():
+            idle = getattr(thread, "idle_workers", None)
+            if idle is not None and getattr(thread, "loop", None) is self and thread not in idle:
+                return True
+        return False
+
+
+class VirtualClock(SystemClock):
+    """The `Clock` of a `VirtualLoop`: its wall clock goes with the loop, and can be set."""
+
+    __slots__ = ("_start", "_timers")
+
+    def __init__(self, start: float = 1_700_000_000.0) -> None:
+        """Tell the time at which the loop began.
+
+        Args:
+            start: The wall clock time then, in seconds since 1970.
+        """
+        self._start = start
+        self._timers: WeakSet[_VirtualTimer] = WeakSet()
+
+    def now(self) -> float:
+        """Wall clock time in seconds since 1970, UTC.
+
+        Raises:
+            RuntimeError: The running loop is no `VirtualLoop`.
+        """
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualLoop):
+            raise RuntimeError(  # noqa: TRY004 - no argument is wrong, the place is
+                "a VirtualClock goes with a VirtualLoop. Mark the test with @pytest.mark.virtual_time."
+            )
+        return self._start + loop.time()
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back with a negative number; what waits for it notices."""
+        self._start += seconds
+        for timer in list(self._timers):
+            timer.clock_was_set()
+
+    def call_at(self, when: float, callback: Callable[..., object], *args: object) -> WallTimer:
+        """Run ``callback(*args)`` in the event loop once `now` has reached ``when``."""
+        timer = _VirtualTimer(self, when, callback, args)
+        self._timers.add(timer)
+        return timer
+
+
+class _VirtualTimer(WallTimer):
+    """Needs no looks: it is told when the wall clock is set."""
+
+    __slots__ = ("__weakref__", "_over")
+
+    def __init__(
+        self,
+        clock: VirtualClock,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[object, ...],
+    ) -> None:
+        self._over = False
+        super().__init__(clock, when, callback, args, look_s=math.inf)
+
+    def clock_was_set(self) -> None:
+        if not self._over:
+            self._timer.cancel()
+            self.arm()
+
+    def look(self) -> None:
+        self._over = self._clock.now() >= self._when
+        super().look()
+
+    def cancel(self) -> None:
+        self._over = True
+        super().cancel()
+
+
+_ISLAND: contextvars.ContextVar[Island | None] = contextvars.ContextVar("island", default=None)
+
+
+def _island_of(context: Context | None) -> Island | None:
+    return _ISLAND.get() if context is None else context.get(_ISLAND)
+
+
+class Island:
+    """A part of a program on a `VirtualLoop` that can be cut off in an instant, as by a power loss.
+
+    What was started on it, and what that has started, belongs to it. After `cut` none of it runs
+    again: no ``except``, no ``finally``, no callback. Who waits for it from outside waits for ever.
+    """
+
+    def __init__(self) -> None:
+        """Stand there, with nothing on it."""
+        self.tasks: WeakSet[Task[Any]] = WeakSet()
+        self.is_cut = False
+        self._left: list[Task[Any]] = []
+
+    def start(self, coroutine: Coroutine[Any, Any, _T]) -> Task[_T]:
+        """Run a coroutine on it, in a task of its own. Call it from outside."""
+        context = contextvars.copy_context()
+        context.run(_ISLAND.set, self)
+        return asyncio.get_running_loop().create_task(coroutine, context=context)
+
+    def run(self, callback: Callable[..., object], *args: object) -> None:
+        """Call back, unless it is cut off; for the loop."""
+        if not self.is_cut:
+            callback(*args)
+
+    def cut(self) -> None:
+        """Cut it off.
+
+        Harmless when it is. May be called from inside; the caller must then suspend at once.
+        """
+        if self.is_cut:
+            return
+        self.is_cut = True
+        # kept, so that no collector runs their finally blocks; hidden, so that nobody waits for them
+        self._left = [task for task in self.tasks if not task.done()]
+        for task in self._left:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as gather does
+            asyncio._unregister_task(task)  # noqa: SLF001 - "Extending asyncio" documents it
+
+    def bury(self) -> None:
+        """Close what was cut off, once the loop is closed and nothing can come of it."""
+        left, self._left = self._left, []
+        for task in left:
+            with contextlib.suppress(BaseException):  # whatever the dead say
+                task.get_coro().close()
+
+
+class _Selector(selectors.DefaultSelector):
+    """Asks its loop what to do when nothing is ready."""
+
+    idle: Callable[[Callable[[float | None], list[Any]], float | None], list[Any] | None]
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        return self.idle(super().select, timeout) or []
+
+
+def _stuck(loop: VirtualLoop) -> str:
+    waiting = sorted(
+        f"  {task.get_name()} waits {_where(task)}" for task in asyncio.all_tasks(loop)
+    )
+    return "\n".join(
+        [
+            "nothing can ever happen any more: no timer is set, and every task waits.",
+            *waiting,
+            "Somebody was forgotten to be woken, or waits for a thread outside of `hold`.",
+        ]
+    )
+
+
+def _where(task: Task[Any]) -> str:
+    """Tell where a task stands, in the innermost of its coroutines that was written here."""
+    waits: object = task.get_coro()
+    place = "nowhere"
+    while (frame := getattr(waits, "cr_frame", None)) is not None:
+        place = f"in {frame.f_code.co_qualname}, {frame.f_code.co_filename}:{frame.f_lineno}"
+        waits = getattr(waits, "cr_await", None)
+    return place
