@@ -14,6 +14,8 @@ from supervision.child import (
     ChildSpec,
     ChildState,
     ChildType,
+    Isolation,
+    OnSystemExit,
     Restart,
 )
 from supervision.clock import (
@@ -23,7 +25,6 @@ from supervision.clock import (
 )
 from supervision.dynamic import (
     DynamicSupervisor,
-    DynamicSupervisorRef,
 )
 from supervision.errors import (
     ActorNotFoundError,
@@ -40,10 +41,13 @@ from supervision.errors import (
     MailboxFullError,
     MaxChildrenError,
     NameTakenError,
+    ProcessDiedError,
+    RemoteError,
     RestartLimitError,
     SpecError,
     StashFullError,
     SupervisionError,
+    ZombieLimitError,
 )
 from supervision.events import (
     DeadLetter,
@@ -62,6 +66,12 @@ from supervision.events import (
 from supervision.mailbox import (
     Overflow,
 )
+from supervision.management import (
+    ChildInfo,
+    DynamicSupervisorRef,
+    ParentRef,
+    SupervisorRef,
+)
 from supervision.messages import (
     IDLE,
     IGNORE,
@@ -69,10 +79,6 @@ from supervision.messages import (
     Failure,
     Idle,
     Ignore,
-)
-from supervision.parent import (
-    ChildInfo,
-    ParentRef,
 )
 from supervision.partition import PartitionSupervisor, PartitionSupervisorRef
 from supervision.reasons import (
@@ -102,7 +108,6 @@ from supervision.supervisor import (
     AutoShutdown,
     Strategy,
     Supervisor,
-    SupervisorRef,
 )
 from supervision.system import (
     System,
@@ -159,6 +164,7 @@ __all__ = [
     "GaveUp",
     "Idle",
     "Ignore",
+    "Isolation",
     "Keys",
     "MailboxFullError",
     "MaxChildrenError",
@@ -167,12 +173,15 @@ __all__ = [
     "NameTakenError",
     "Node",
     "Observer",
+    "OnSystemExit",
     "Overflow",
     "ParentRef",
     "PartitionSupervisor",
     "PartitionSupervisorRef",
+    "ProcessDiedError",
     "Registry",
     "RegistryChange",
+    "RemoteError",
     "ReplyTo",
     "Restart",
     "RestartLimitError",
@@ -197,6 +206,7 @@ __all__ = [
     "TaskSupervisorRef",
     "Timer",
     "Zombie",
+    "ZombieLimitError",
     "is_normal",
     "picture",
     "run",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from supervision.clock import Timer
     from supervision.runtime import Runtime
+    from supervision.stash import RestartStash
 
 __all__ = ["Cell", "Watch"]
 
@@ -76,6 +77,7 @@ class Cell:
         "spawned",
         "started",
         "stash",
+        "stash_between_lives",
         "task",
         "trap_exit",
         "unanswered",
@@ -126,6 +128,7 @@ class Cell:
         self.current: object = None
         self.stash: list[object] | None = None
         self.spawned: Spawned | None = None
+        self.stash_between_lives: RestartStash | None = None
         self.unanswered: set[Call] | None = None
         self.watchers: dict[object, Callable[[Cell], object]] | None = None
         self.monitors: dict[Watch, None] | None = None
@@ -288,6 +291,8 @@ class Cell:
 
     def _fail_callers(self) -> None:
         left = [*(self.stash or ()), *self.mailbox.drain()]
+        if self.stash_between_lives is not None:
+            left = self.stash_between_lives.inherit(left)
         calls, self.unanswered, self.stash = self.unanswered, None, None
         for call in calls or ():
             call.fail(ActorStoppedError(self.path, self.reason))
@@ -319,6 +324,9 @@ class Cell:
             ActorStoppedError: The item is a call to an actor that has ended, or is ending.
         """
         if refused is Put.CLOSED:
+            stash = self.stash_between_lives
+            if stash is not None and stash.take(item):
+                return
             if type(item) is Call:
                 raise ActorStoppedError(
                     self.path, NOPROC if self.over else KILLED if self.killed else self.reason

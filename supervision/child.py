@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from supervision.errors import SpecError
-from supervision.restarts import Backoff
+from supervision.restarts import Backoff, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,8 @@ __all__ = [
     "ChildSpec",
     "ChildState",
     "ChildType",
+    "Isolation",
+    "OnSystemExit",
     "Restart",
     "Start",
     "option_of",
@@ -48,6 +51,24 @@ class ChildType(StrEnum):
 
     WORKER = "worker"
     SUPERVISOR = "supervisor"
+
+
+class Isolation(StrEnum):
+    """Where the code of a child runs."""
+
+    TASK = "task"
+    """In a task of the tree's own event loop."""
+    PROCESS = "process"
+    """In a process of its own, which can be killed whatever the code does."""
+
+
+class OnSystemExit(StrEnum):
+    """What a `SystemExit` of a child is."""
+
+    CRASH = "crash"
+    """An abnormal exit of that child, like any other."""
+    PROPAGATE = "propagate"
+    """The end of the whole tree, in order; it is raised where the tree was started."""
 
 
 class BrutalKill(Enum):
@@ -82,10 +103,15 @@ class ChildSpec:
         significant: Whether its end can end its supervisor, see `AutoShutdown`.
         start_timeout: Seconds its `init` may take; None for as long as it likes.
         backoff: How long to wait before a restart; None to restart at once.
+        isolation: Where its code runs. What a process is given, is sent and answers must be picklable.
+        on_system_exit: What a `SystemExit` in it is.
+        restart_stash: How many messages are kept for its next life while it is being restarted: those that
+            waited when it ended, and those sent to its earlier refs. With 0 a ref ends with its life; else
+            it reaches the later lives too.
 
     Raises:
         SpecError: The first field that is wrong, in OTP's order: id, start, restart, significant,
-            type, shutdown; with OTP's name for it.
+            type, shutdown, then the others; with OTP's name for it where OTP has one.
     """
 
     id: Hashable
@@ -96,6 +122,9 @@ class ChildSpec:
     significant: bool = field(default=False, kw_only=True)
     start_timeout: float | None = field(default=None, kw_only=True)
     backoff: Backoff | None = field(default=None, kw_only=True)
+    isolation: Isolation = field(default=Isolation.TASK, kw_only=True)
+    on_system_exit: OnSystemExit = field(default=OnSystemExit.CRASH, kw_only=True)
+    restart_stash: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the fields in OTP's order and fill in the default budget."""
@@ -124,6 +153,7 @@ class ChildSpec:
                 [("restart", "permanent"), ("significant", True)],
                 "A significant child must be transient or temporary.",
             )
+        self._check_options()
 
     def _check_budgets(self) -> None:
         shutdown = self.shutdown
@@ -142,6 +172,35 @@ class ChildSpec:
             )
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise SpecError("invalid_backoff", self.backoff, "Give a Backoff, or None.")
+
+    def _check_options(self) -> None:
+        if type(self.on_system_exit) is not OnSystemExit:
+            choice = option_of(OnSystemExit, "invalid_on_system_exit", self.on_system_exit)
+            object.__setattr__(self, "on_system_exit", choice)
+        if not is_count(self.restart_stash):
+            raise SpecError("invalid_restart_stash", self.restart_stash, "Give an int from 0.")
+        if type(self.isolation) is not Isolation:
+            place = option_of(Isolation, "invalid_isolation", self.isolation)
+            object.__setattr__(self, "isolation", place)
+        if self.isolation is Isolation.PROCESS:
+            self._check_process()
+
+    def _check_process(self) -> None:
+        if self.type is ChildType.SUPERVISOR:
+            raise SpecError(
+                "bad_combination",
+                [("type", "supervisor"), ("isolation", "process")],
+                "A tree does not reach into another process: isolate its workers.",
+            )
+        try:
+            pickle.dumps(self.start)
+        except Exception as error:
+            raise SpecError(
+                "not_picklable",
+                self.start,
+                "With isolation=process, start is a class or function of a module, or a partial of one with "
+                "picklable arguments; no lambda and nothing that was defined inside a function.",
+            ) from error
 
     def without_start(self) -> ChildSpec:
         """Give a copy which holds no start function; it cannot be started."""

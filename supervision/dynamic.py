@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from supervision.child import BRUTAL_KILL, ChildSpec, ChildState, Restart
 from supervision.errors import (
@@ -13,85 +12,26 @@ from supervision.errors import (
     MaxChildrenError,
     SpecError,
 )
+from supervision.management import (
+    CountChildren,
+    DynamicSupervisorRef,
+    GetChildSpec,
+    TerminateChild,
+    WhichChild,
+    WhichChildren,
+)
 from supervision.messages import Call, ChildExited
-from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
+from supervision.parent import Parent
 from supervision.reasons import NORMAL, ExitReason, is_normal
-from supervision.ref import ref_of
+from supervision.record import Child
+from supervision.ref import ActorRef, ref_of
 from supervision.restarts import RestartIntensity, is_count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from supervision.ref import ActorRef
 
-__all__ = ["DynamicSupervisor", "DynamicSupervisorRef"]
-
-
-@dataclass(frozen=True, slots=True)
-class TerminateChild:
-    """Request: `DynamicSupervisorRef.terminate_child`."""
-
-    ref: ActorRef
-
-
-@dataclass(frozen=True, slots=True)
-class WhichChild:
-    """Request: `DynamicSupervisorRef.which_child`."""
-
-    ref: ActorRef
-
-
-@dataclass(frozen=True, slots=True)
-class GetChildSpec:
-    """Request: `DynamicSupervisorRef.get_childspec`."""
-
-    ref: ActorRef
-
-
-class DynamicSupervisorRef(ParentRef):
-    """How a `DynamicSupervisor` is managed; children are named by their refs.
-
-    The ref of a life that has ended names its child for as long as that is being restarted.
-    """
-
-    __slots__ = ()
-
-    async def start_child(self, spec: ChildSpec) -> ActorRef | None:
-        """Start a child; its id need not be unique.
-
-        Returns:
-            Its ref; None when it says IGNORE, then nothing is kept.
-
-        Raises:
-            MaxChildrenError: There are `max_children` already.
-            ChildStartError: It did not come up; nothing is kept.
-            SpecError: It is significant.
-        """
-        return cast("ActorRef | None", await self.call(spec, timeout=None))
-
-    async def terminate_child(self, ref: ActorRef) -> None:
-        """Stop a child, or the attempts to restart it.
-
-        Raises:
-            ChildNotFoundError: It is no child of this supervisor, or no longer.
-        """
-        await self.call(TerminateChild(ref), timeout=None)
-
-    async def which_child(self, ref: ActorRef) -> ChildInfo:
-        """Tell of one child.
-
-        Raises:
-            ChildNotFoundError: It is no child of this supervisor, or no longer.
-        """
-        return cast("ChildInfo", await self.call(WhichChild(ref), timeout=None))
-
-    async def get_childspec(self, ref: ActorRef) -> ChildSpec:
-        """Give the spec of one child; that of a temporary one has lost its start function.
-
-        Raises:
-            ChildNotFoundError: It is no child of this supervisor, or no longer.
-        """
-        return cast("ChildSpec", await self.call(GetChildSpec(ref), timeout=None))
+__all__ = ["DynamicSupervisor"]
 
 
 class DynamicSupervisor(Parent):
@@ -196,6 +136,7 @@ class DynamicSupervisor(Parent):
             case TerminateChild(ref):
                 child = self._known(ref)
                 await self.bring_down([child], shielded=False)
+                child.end_for_now()
                 self.forget(child)
                 return None
             case WhichChild(ref):
@@ -233,8 +174,8 @@ class DynamicSupervisor(Parent):
             child.forget_start()
         return ref_of(child.cell)
 
-    def _known(self, ref: ActorRef) -> Child:
-        child = self._children.get(ref.incarnation)
+    def _known(self, ref: object) -> Child:
+        child = self._children.get(ref.incarnation) if isinstance(ref, ActorRef) else None
         if child is None or child.cell is None or ref_of(child.cell) != ref:
             raise ChildNotFoundError(ref)
         return child

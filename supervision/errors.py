@@ -19,7 +19,10 @@
     │   ├ ChildNotFoundError (LookupError)
     │   └ MaxChildrenError
     ├ ChildStartError (RuntimeError)         a child did not come up
-    └ RestartLimitError (RuntimeError)       a supervisor gave up
+    ├ RestartLimitError (RuntimeError)       a supervisor gave up
+    ├ ZombieLimitError (RuntimeError)        too many children refused to end
+    ├ ProcessDiedError (RuntimeError)        the process of an isolated child is gone
+    └ RemoteError (RuntimeError)             stands for an exception of another process
 """
 
 from __future__ import annotations
@@ -41,10 +44,13 @@ __all__ = [
     "MailboxFullError",
     "MaxChildrenError",
     "NameTakenError",
+    "ProcessDiedError",
+    "RemoteError",
     "RestartLimitError",
     "SpecError",
     "StashFullError",
     "SupervisionError",
+    "ZombieLimitError",
 ]
 
 
@@ -373,3 +379,81 @@ class RestartLimitError(SupervisionError, RuntimeError):
         self.child_id = child_id
         self.max_restarts = max_restarts
         self.max_seconds = max_seconds
+
+
+class ZombieLimitError(SupervisionError, RuntimeError):
+    """A supervisor gave up: more children refused to end than the tree may hold.
+
+    Attributes:
+        path: The supervisor's place in the tree.
+        child_id: The child that refused last.
+        zombies: How many there are now.
+        max_zombies: How many there may be.
+    """
+
+    def __init__(self, path: str, child_id: object, zombies: int, max_zombies: int) -> None:
+        """Say who gave up over which child.
+
+        Args:
+            path: The supervisor's place in the tree.
+            child_id: The child that refused last.
+            zombies: How many there are now.
+            max_zombies: How many there may be.
+        """
+        super().__init__(
+            f"supervisor {path} gave up on child {child_id!r}: {zombies} children have refused to end and "
+            f"still run, {max_zombies} may. Mend the code that swallows CancelledError, or give it "
+            'isolation="process", where it can be killed.'
+        )
+        self.path = path
+        self.child_id = child_id
+        self.zombies = zombies
+        self.max_zombies = max_zombies
+
+
+class ProcessDiedError(SupervisionError, RuntimeError):
+    """The process of a child with ``isolation="process"`` ended without a word.
+
+    Attributes:
+        path: The child's place in the tree.
+        exit_code: That of the process; negative: the signal that killed it. None when unknown.
+    """
+
+    def __init__(self, path: str, exit_code: int | None) -> None:
+        """Say whose process.
+
+        Args:
+            path: The child's place in the tree.
+            exit_code: That of the process.
+        """
+        super().__init__(
+            f"the process of {path} died with exit code {exit_code}. A negative code is a signal: "
+            "-9 is often the kernel short of memory, -11 a fault in an extension module."
+        )
+        self.path = path
+        self.exit_code = exit_code
+
+
+class RemoteError(SupervisionError, RuntimeError):
+    """What is known of an exception of another process.
+
+    It stands for one that cannot be pickled; of one that can, it is the cause, for the traceback.
+
+    Attributes:
+        kind: The full name of the exception's class.
+        text: Its message.
+        trace: Its traceback, as text.
+    """
+
+    def __init__(self, kind: str, text: str, trace: str) -> None:
+        """Describe the exception.
+
+        Args:
+            kind: The full name of its class.
+            text: Its message.
+            trace: Its traceback, as text.
+        """
+        super().__init__(f"{kind}: {text}\n\n{trace}")
+        self.kind = kind
+        self.text = text
+        self.trace = trace

@@ -42,7 +42,13 @@ TURN_S_MAX: Final = 0.005
 
 
 def launch(
-    body: object, runtime: Runtime, *, parent: Cell | None, child_id: Hashable, context: Context
+    body: object,
+    runtime: Runtime,
+    *,
+    parent: Cell | None,
+    child_id: Hashable,
+    context: Context,
+    mailbox: Mailbox | None = None,
 ) -> tuple[Cell, asyncio.Future[object]]:
     """Give an actor, or the coroutine of a function child, a life and a task.
 
@@ -52,12 +58,14 @@ def launch(
         parent: The supervisor's cell; None for a root.
         child_id: The id in the child's spec.
         context: What the task runs in.
+        mailbox: The actor's mailbox; by default one as the actor wishes.
 
     Returns:
         Its cell, and a future: None once it has started, `IGNORE`, or the cell if it ended before.
     """
     if isinstance(body, Actor):
-        mailbox = Mailbox(body.mailbox_limit, body.overflow)
+        if mailbox is None:
+            mailbox = Mailbox(body.mailbox_limit, body.overflow)
         cell = Cell(runtime, parent, child_id, body, mailbox, body.ref_type)
         cell.trap_exit = body.trap_exit
         cell.orderly = body.orderly

@@ -144,6 +144,13 @@ class Mailbox:
             self._room = deque()
         self._room.append((item, sender))
 
+    def bound(self, limit: int | None, overflow: Overflow) -> None:
+        """Set another limit, and another way to deal with one more."""
+        self._limit = limit
+        self._overflow = overflow
+        if not self.closed:
+            self._capacity = math.inf if limit is None else limit
+
     @property
     def bounded(self) -> bool:
         """Whether the user lane has a limit."""

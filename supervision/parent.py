@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from abc import abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
 
 from supervision.actor import Actor
 from supervision.child import (
@@ -14,6 +13,8 @@ from supervision.child import (
     ChildSpec,
     ChildState,
     ChildType,
+    Isolation,
+    OnSystemExit,
     Restart,
 )
 from supervision.clock import pass_turn
@@ -24,100 +25,35 @@ from supervision.errors import (
     NameTakenError,
     RestartLimitError,
     SpecError,
+    ZombieLimitError,
 )
 from supervision.events import GaveUp, Restarted, ShutdownError, Started, StartFailed
 from supervision.ladder import Ladder
 from supervision.life import launch
+from supervision.management import ParentRef
 from supervision.messages import IGNORE, Call, ChildExited, Failure, Info
-from supervision.reasons import KILLED, SHUTDOWN, TIMEOUT, ExitReason, Stop, is_normal, reason_of
+from supervision.process import ProcessActor
+from supervision.reasons import (
+    ABANDONED,
+    KILLED,
+    SHUTDOWN,
+    TIMEOUT,
+    ExitReason,
+    Stop,
+    TreeExit,
+    is_normal,
+    reason_of,
+)
+from supervision.record import Child, Retry
 from supervision.ref import ActorRef, ref_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from supervision.cell import Cell
     from supervision.restarts import RestartIntensity
 
-__all__ = ["Child", "ChildInfo", "Parent", "ParentRef"]
-
-
-class ChildInfo(NamedTuple):
-    """One line of `which_children`.
-
-    Attributes:
-        id: The id in the child's spec.
-        ref: Its present life; None when it does not run.
-        state: Whether it runs, is being restarted, or neither.
-        type: Worker or supervisor.
-    """
-
-    id: Hashable
-    ref: ActorRef | None
-    state: ChildState
-    type: ChildType
-
-
-@dataclass(frozen=True, slots=True)
-class CountChildren:
-    """Request: `ParentRef.count_children`."""
-
-
-@dataclass(frozen=True, slots=True)
-class WhichChildren:
-    """Request: `ParentRef.which_children`."""
-
-
-class ParentRef(ActorRef):
-    """What every supervisor answers. All of it suspends until the supervisor has time."""
-
-    __slots__ = ()
-
-    async def which_children(self) -> list[ChildInfo]:
-        """List the children, the newest start first."""
-        return cast("list[ChildInfo]", await self.call(WhichChildren(), timeout=None))
-
-    async def count_children(self) -> ChildCounts:
-        """Count specs, running children, supervisors and workers."""
-        return cast("ChildCounts", await self.call(CountChildren(), timeout=None))
-
-
-class Child:
-    """What a supervisor keeps about one child through all its lives. Internal to this package."""
-
-    __slots__ = ("attempt", "cell", "failure", "failures", "restarts", "spec", "state")
-
-    def __init__(self, spec: ChildSpec) -> None:
-        """Keep a child that has not been started."""
-        self.spec = spec
-        self.state = ChildState.UNDEFINED
-        self.cell: Cell | None = None
-        self.restarts = 0
-        self.failures = 0
-        self.failure: ExitReason = None
-        self.attempt = 0
-
-    @property
-    def info(self) -> ChildInfo:
-        """What `which_children` tells of it."""
-        running = self.state is ChildState.RUNNING and self.cell is not None
-        ref = ref_of(self.cell) if running and self.cell is not None else None
-        return ChildInfo(self.spec.id, ref, self.state, self.spec.type)
-
-    def forget_start(self) -> None:
-        """Let go of the start function, and so of what it holds, because it is never needed again."""
-        self.spec = self.spec.without_start()
-
-
-class Retry:
-    """A supervisor's message to itself: try again to restart a child."""
-
-    __slots__ = ("attempt", "child", "counted")
-
-    def __init__(self, child: Child, attempt: int, *, counted: bool) -> None:
-        """Say which child, and whether the attempt is in the restart window already."""
-        self.child = child
-        self.attempt = attempt
-        self.counted = counted
+__all__ = ["Parent"]
 
 
 class Parent(Actor):
@@ -227,7 +163,10 @@ class Parent(Actor):
 
     async def terminate(self, reason: ExitReason) -> None:  # noqa: ARG002 - a callback's signature
         """Stop all children."""
-        await self.bring_down(list(self.children()), shielded=True)
+        children = list(self.children())
+        await self.bring_down(children, shielded=True)
+        for child in children:
+            child.end_for_now()
 
     # Up
 
@@ -263,6 +202,8 @@ class Parent(Actor):
             raise ChildStartError(spec.id, error) from error
         cell.info = info
         cell.greeting = greeting
+        if spec.restart_stash:
+            child.hand_over(cell)
         before, child.cell = child.cell, cell
         child.state = ChildState.STARTING
         if before is None:
@@ -280,7 +221,7 @@ class Parent(Actor):
             if before is None:
                 self.unborn(child)
             child.cell = before
-            raise _start_error(spec.id, ref_of(cell))
+            raise _start_error(spec, ref_of(cell))
         child.state = ChildState.UNDEFINED if outcome is IGNORE else ChildState.RUNNING
         if child.state is ChildState.RUNNING:
             self.came_up(child)
@@ -289,11 +230,12 @@ class Parent(Actor):
 
     def _make(self, child: Child) -> tuple[object, object]:
         spec = child.spec
+        if spec.isolation is Isolation.PROCESS:
+            return ProcessActor(spec.start, self._extra_arguments), None
         try:
             made = spec.start(*self._extra_arguments)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            end_of_all(spec, error)
             if isinstance(error, AlreadyStartedError | NameTakenError):
                 raise AlreadyStartedError(spec.id, error.ref) from error
             raise ChildStartError(spec.id, reason_of(error)) from error
@@ -320,13 +262,16 @@ class Parent(Actor):
             for child, cell in alive:
                 if self.unexpected(child.spec, cell.reason):
                     cell.runtime.tell(ShutdownError(cell.path, cell.incarnation, cell.reason))
+        if not shielded:
+            for child, cell in alive:
+                self._check_zombies(child, cell.reason)
 
     # Restarts
 
     async def _child_exited(self, child: Child, reason: ExitReason) -> None:
-        if isinstance(reason, KeyboardInterrupt):
-            raise Stop(reason)
+        end_of_all(child.spec, reason)
         child.state = ChildState.UNDEFINED
+        self._check_zombies(child, reason)
         restart = child.spec.restart
         if restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and not is_normal(reason)):
             self.permit(child, reason)
@@ -336,7 +281,16 @@ class Parent(Actor):
             else:
                 await self.wait_to_retry(child)
         else:
+            child.end_for_now()
             await self.not_restarted(child)
+
+    def _check_zombies(self, child: Child, reason: ExitReason) -> None:
+        runtime = self._cell.runtime
+        limit, zombies = runtime.max_zombies, len(runtime.zombies)
+        if reason is not ABANDONED or limit is None or zombies <= limit:
+            return
+        cause = ZombieLimitError(self._cell.path, child.spec.id, zombies, limit)
+        self._give_up(child, reason, cause)
 
     async def wait_to_retry(self, child: Child) -> None:
         """Schedule the first restart of a child with a backoff."""
@@ -357,12 +311,17 @@ class Parent(Actor):
         intensity = self._intensity
         if intensity.permit(runtime.clock.monotonic()):
             return
-        if runtime.observer is not None:
-            runtime.tell(GaveUp(self._cell.path, self._cell.incarnation, child.spec.id, reason))
-        self.forget(child)
         cause = RestartLimitError(
             self._cell.path, child.spec.id, intensity.max_restarts, intensity.max_seconds
         )
+        self._give_up(child, reason, cause)
+
+    def _give_up(self, child: Child, reason: ExitReason, cause: Exception) -> NoReturn:
+        runtime = self._cell.runtime
+        if runtime.observer is not None:
+            runtime.tell(GaveUp(self._cell.path, self._cell.incarnation, child.spec.id, reason))
+        child.end_for_now()
+        self.forget(child)
         cause.__cause__ = reason if isinstance(reason, BaseException) else None
         raise Stop(SHUTDOWN, cause=cause)
 
@@ -435,13 +394,24 @@ class Parent(Actor):
         return ChildCounts(specs, active, supervisors, specs - supervisors)
 
 
-def _start_error(child_id: Hashable, ref: ActorRef) -> Exception:
-    reason, cause = ref.reason, ref.cause
-    if isinstance(reason, KeyboardInterrupt):
+def end_of_all(spec: ChildSpec, reason: ExitReason) -> None:
+    """End the whole tree if that is what a child's exit reason stands for.
+
+    Raises:
+        Stop: It is; what ends every supervisor on the way up.
+    """
+    if isinstance(reason, KeyboardInterrupt | TreeExit):
         raise Stop(reason)
+    if isinstance(reason, SystemExit) and spec.on_system_exit is OnSystemExit.PROPAGATE:
+        raise Stop(TreeExit(reason.code))
+
+
+def _start_error(spec: ChildSpec, ref: ActorRef) -> Exception:
+    reason, cause = ref.reason, ref.cause
+    end_of_all(spec, reason)
     if isinstance(reason, AlreadyStartedError | NameTakenError):
-        error: Exception = AlreadyStartedError(child_id, reason.ref)
+        error: Exception = AlreadyStartedError(spec.id, reason.ref)
     else:
-        error = ChildStartError(child_id, reason)
+        error = ChildStartError(spec.id, reason)
     error.__cause__ = cause
     return error

@@ -12,14 +12,15 @@ from zlib import crc32
 
 from supervision.child import BrutalKill, ChildSpec, ChildState, ChildType, Restart
 from supervision.errors import ActorNotFoundError, SpecError
+from supervision.management import SupervisorRef
 from supervision.ref import ActorRef
 from supervision.restarts import is_count
-from supervision.supervisor import Strategy, Supervisor, SupervisorRef
+from supervision.supervisor import Strategy, Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from supervision.parent import Child
+    from supervision.record import Child
 
 __all__ = ["PartitionSupervisor", "PartitionSupervisorRef"]
 

@@ -21,6 +21,7 @@ __all__ = [
     "ExitReason",
     "Shutdown",
     "Stop",
+    "TreeExit",
     "is_normal",
     "reason_of",
 ]
@@ -69,6 +70,10 @@ class Shutdown:
     def __hash__(self) -> int:
         """Hash by the term."""
         return hash((Shutdown, self.term))
+
+
+class TreeExit(SystemExit):
+    """A `SystemExit` that ends the whole tree and not just the child that raised it."""
 
 
 ExitReason = object

@@ -138,16 +138,7 @@ class Registry:
             start: The actor's own start function.
             value: Anything to keep beside it.
         """
-
-        def start_named(*arguments: object) -> object:
-            made = start(*arguments)
-            actor = made[0] if isinstance(made, tuple) else made
-            if not isinstance(actor, Actor):
-                raise TypeError(f"via() names actors, but the start function gave {actor!r}")
-            actor.claim = lambda ref: self.register(key, ref, value)
-            return made
-
-        return start_named
+        return _Via(start, lambda ref: self.register(key, ref, value))
 
     # Looking up
 
@@ -238,6 +229,32 @@ class Registry:
     def _tell(self, change: RegistryChange) -> None:
         for listener in self._listeners:
             listener(change)
+
+
+class _Via:
+    """A start function whose actor takes a name."""
+
+    __slots__ = ("claim", "start")
+
+    def __init__(self, start: Start, claim: Callable[[ActorRef], object]) -> None:
+        self.start = start
+        self.claim = claim
+
+    def __call__(self, *arguments: object) -> object:
+        made = self.start(*arguments)
+        actor = made[0] if isinstance(made, tuple) else made
+        if not isinstance(actor, Actor):
+            raise TypeError(f"via() names actors, but the start function gave {actor!r}")
+        actor.claim = self.claim
+        return made
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Be the bare start function in another process: the name is taken in this one."""
+        return _bare, (self.start,)
+
+
+def _bare(start: Start) -> Start:
+    return start
 
 
 class _Lock:

@@ -47,9 +47,19 @@ class Runtime:
         chance: Gives random numbers in [0, 1), for jitter.
         around: What stands around every callback, if anything does.
         zombies: What refused to end and still runs; held here so that it is never collected.
+        max_zombies: How many of those there may be before a supervisor gives up.
     """
 
-    __slots__ = ("_incarnations", "around", "chance", "clock", "loop", "observer", "zombies")
+    __slots__ = (
+        "_incarnations",
+        "around",
+        "chance",
+        "clock",
+        "loop",
+        "max_zombies",
+        "observer",
+        "zombies",
+    )
 
     def __init__(
         self,
@@ -74,6 +84,7 @@ class Runtime:
         self.chance = chance
         self.around = around
         self.zombies: set[object] = set()
+        self.max_zombies: int | None = None
         self._incarnations = 0
 
     def next_incarnation(self) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 from supervision.child import ChildSpec, ChildState, Restart, option_of, unique_specs
 from supervision.errors import (
@@ -17,9 +16,21 @@ from supervision.errors import (
     ChildStartError,
     SpecError,
 )
+from supervision.management import (
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartChild,
+    SupervisorRef,
+    TerminateChild,
+    WhichChild,
+    WhichChildren,
+)
 from supervision.messages import IGNORE, ChildExited, Ignore
-from supervision.parent import Child, ChildInfo, CountChildren, Parent, ParentRef, WhichChildren
+from supervision.parent import Parent
 from supervision.reasons import SHUTDOWN, ExitReason, Stop
+from supervision.record import Child
 from supervision.restarts import RestartIntensity
 
 if TYPE_CHECKING:
@@ -27,7 +38,7 @@ if TYPE_CHECKING:
 
     from supervision.ref import ActorRef
 
-__all__ = ["AutoShutdown", "Strategy", "Supervisor", "SupervisorRef"]
+__all__ = ["AutoShutdown", "Strategy", "Supervisor"]
 
 
 class Strategy(StrEnum):
@@ -49,125 +60,6 @@ class AutoShutdown(StrEnum):
     """With the first of them."""
     ALL_SIGNIFICANT = "all_significant"
     """With the last of them."""
-
-
-@dataclass(frozen=True, slots=True)
-class StartChild:
-    """Request: `SupervisorRef.start_child`."""
-
-    spec: ChildSpec
-
-
-@dataclass(frozen=True, slots=True)
-class TerminateChild:
-    """Request: `SupervisorRef.terminate_child`."""
-
-    id: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class RestartChild:
-    """Request: `SupervisorRef.restart_child`."""
-
-    id: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteChild:
-    """Request: `SupervisorRef.delete_child`."""
-
-    id: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class WhichChild:
-    """Request: `SupervisorRef.which_child`."""
-
-    id: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class GetChildSpec:
-    """Request: `SupervisorRef.get_childspec`."""
-
-    id: Hashable
-
-
-class SupervisorRef(ParentRef):
-    """How a `Supervisor` is managed (OTP supervisor(3)).
-
-    Each call suspends until the supervisor has done it, however long that takes; between two
-    attempts of a restart that fails it has time. Refusals are `ChildError`, and change nothing.
-    """
-
-    __slots__ = ()
-
-    async def start_child(self, spec: ChildSpec) -> ActorRef | None:
-        """Add a child after all others and start it.
-
-        Returns:
-            Its ref; None when it says IGNORE, then its spec is kept unless it is temporary.
-
-        Raises:
-            AlreadyStartedError: A child with this id runs, or its name belongs to another actor.
-            AlreadyPresentError: A child with this id is known and does not run.
-            ChildStartError: It did not come up; its spec is not kept.
-            SpecError: It is significant, and auto_shutdown is never.
-        """
-        return cast("ActorRef | None", await self.call(StartChild(spec), timeout=None))
-
-    async def terminate_child(self, child_id: Hashable) -> None:
-        """Stop a child, or the attempts to restart it; nothing happens when it does not run.
-
-        Its spec is kept unless it is temporary. Counts neither as a restart nor for auto_shutdown.
-        A later restart of the group starts it again.
-
-        Raises:
-            ChildNotFoundError: No child has this id.
-        """
-        await self.call(TerminateChild(child_id), timeout=None)
-
-    async def restart_child(self, child_id: Hashable) -> ActorRef | None:
-        """Start a child that does not run.
-
-        Returns:
-            Its ref; None when it says IGNORE.
-
-        Raises:
-            ChildNotFoundError: No child has this id.
-            ChildRunningError: It runs.
-            ChildRestartingError: It is being restarted.
-            ChildStartError: It did not come up; its spec is kept.
-        """
-        return cast("ActorRef | None", await self.call(RestartChild(child_id), timeout=None))
-
-    async def delete_child(self, child_id: Hashable) -> None:
-        """Forget the spec of a child that does not run.
-
-        Raises:
-            ChildNotFoundError: No child has this id.
-            ChildRunningError: It runs.
-            ChildRestartingError: It is being restarted.
-        """
-        await self.call(DeleteChild(child_id), timeout=None)
-
-    async def which_child(self, child_id: Hashable) -> ChildInfo:
-        """Tell of one child.
-
-        Raises:
-            ChildNotFoundError: No child has this id.
-        """
-        return cast("ChildInfo", await self.call(WhichChild(child_id), timeout=None))
-
-    async def get_childspec(self, child_id: Hashable) -> ChildSpec:
-        """Give the spec of one child with all defaults.
-
-        That of a temporary one has lost its start function.
-
-        Raises:
-            ChildNotFoundError: No child has this id.
-        """
-        return cast("ChildSpec", await self.call(GetChildSpec(child_id), timeout=None))
 
 
 class Supervisor(Parent):
@@ -290,10 +182,13 @@ class Supervisor(Parent):
         await self._stop_all()
 
     async def _stop_all(self) -> None:
+        children = list(self.children())
         if self._cell.killed:
-            await self.bring_down(list(self.children()), shielded=True)
+            await self.bring_down(children, shielded=True)
         else:
-            await self.bring_down_in_order(self.children(), shielded=True)
+            await self.bring_down_in_order(children, shielded=True)
+        for child in children:
+            child.end_for_now()
 
     async def retry(self, child: Child) -> None:
         """Do one attempt to restart a child, and those that its end concerns."""
@@ -383,6 +278,7 @@ class Supervisor(Parent):
         """Do `SupervisorRef.terminate_child`."""
         child = self._known(child_id)
         await self.bring_down([child], shielded=False)
+        child.end_for_now()
         if child.spec.restart is Restart.TEMPORARY:
             self.forget(child)
 

@@ -7,8 +7,9 @@ from collections import deque
 from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from supervision.child import BrutalKill, ChildSpec, Restart
-from supervision.dynamic import DynamicSupervisor, DynamicSupervisorRef
+from supervision.dynamic import DynamicSupervisor
 from supervision.errors import ActorStoppedError
+from supervision.management import DynamicSupervisorRef
 from supervision.reasons import SHUTDOWN
 
 if TYPE_CHECKING:

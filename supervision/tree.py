@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from supervision.child import ChildState, ChildType
 from supervision.parent import Parent
+from supervision.process import ProcessActor
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
     from supervision.cell import Cell
-    from supervision.parent import Child
+    from supervision.record import Child
 
 __all__ = ["Node", "picture", "snapshot"]
 
@@ -33,6 +34,7 @@ class Node:
         age_s: Seconds since this life began.
         mailbox: How many messages wait.
         handling: The type of the message that it works on; "" when idle.
+        pid: The process that it runs in, if it has one of its own.
         zombies: How many zombies its tree has; told at the root only.
         window: For a supervisor: restarts used of those permitted.
         children: For a supervisor: its children in the order of their start.
@@ -48,6 +50,7 @@ class Node:
     age_s: float
     mailbox: int
     handling: str
+    pid: int | None = None
     zombies: int = 0
     window: tuple[int, int] | None = None
     children: tuple[Node, ...] = ()
@@ -89,6 +92,7 @@ def _node(
         age_s=clock.monotonic() - cell.born_at if lives else 0.0,
         mailbox=len(cell.mailbox.user) + len(cell.mailbox.system or ()),
         handling="" if cell.current is None else _handling(cell.current),
+        pid=actor.pid if isinstance(actor, ProcessActor) else None,
         zombies=zombies,
         window=None if parent is None else parent.window(clock.monotonic()),
         children=() if parent is None else tuple(_child(cell, c) for c in parent.children()),
@@ -115,6 +119,8 @@ def _child(parent: Cell, child: Child) -> Node:
 def _kind(actor: object) -> str:
     if actor is None:
         return ""
+    if isinstance(actor, ProcessActor):
+        return actor.kind
     return type(actor).__name__ if hasattr(actor, "handle_cast") else "function"
 
 
@@ -133,6 +139,8 @@ def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
         facts.append(f"mailbox {node.mailbox}")
     if node.handling:
         facts.append(f"handling {node.handling}")
+    if node.pid is not None:
+        facts.append(f"pid {node.pid}")
     if node.zombies:
         facts.append(f"zombies {node.zombies}")
     kind = f" {node.kind}" if node.kind else ""

@@ -22,6 +22,9 @@ SAMPLES = {
     "AlreadyStartedError": (1, object()),
     "ChildStartError": (1, "boom"),
     "RestartLimitError": ("/root", 1, 3, 5.0),
+    "ZombieLimitError": ("/root", 1, 3, 2),
+    "ProcessDiedError": ("/root/1", -9),
+    "RemoteError": ("builtins.ValueError", "text", "trace"),
 }
 
 
