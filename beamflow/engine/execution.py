@@ -15,13 +15,14 @@ from __future__ import annotations
 import asyncio
 from asyncio import CancelledError
 from collections import deque
+from contextvars import Context
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
 from beamflow.engine.failure import raised
-from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop, WorkflowTask
+from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
 from beamflow.model.commands import CancelStep, CancelTimer, Command, RunStep, StartTimer
 from beamflow.model.events import (
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from beamflow.authoring.step import Step
     from beamflow.authoring.workflow import Workflow
+    from beamflow.engine.workflow_task import WorkflowTask
     from beamflow.model.codec import Payload
 
 __all__ = ["Execution", "StepCall", "new_execution", "replay"]
@@ -183,7 +185,9 @@ class Execution(WorkflowLoop):
                 self.now = time
                 self.input = event.input
                 args, kwargs = self.workflow.signature.arguments.decode(event.input)
-                self._main = self.create_task(self.workflow.function(*args, **kwargs), name="main")
+                code = self.workflow.function(*args, **kwargs)
+                # in a context of its own: what the host has set in its own is not in the log
+                self._main = self.create_task(code, name="main", context=Context())
                 self._activate()
             case _:
                 return
@@ -192,6 +196,11 @@ class Execution(WorkflowLoop):
         """Return what the code has asked for since the last call, in order of issue."""
         commands, self._commands = self._commands, []
         return commands
+
+    def close(self) -> None:
+        """Take the code out of memory; see `WorkflowLoop.close`."""
+        self._signals.clear()
+        super().close()
 
     @property
     def ended(self) -> bool:
@@ -311,19 +320,27 @@ class Execution(WorkflowLoop):
     def _activate(self) -> None:
         """Let the code run, then number what it has asked for."""
         self.drain()
-        main = self._main
-        if not self._main_ended and main is not None and main.done():
+        if self._main is not None and self._main.done():
+            self._wind_up(self._main)
+        if self.issued:
+            self._number_issued()
+        if self.timers_cancelled:
+            self._commands.extend(CancelTimer(op=timer.op) for timer in self.timers_cancelled)
+            self.timers_cancelled.clear()
+
+    def _wind_up(self, main: WorkflowTask) -> None:
+        """The function has ended: cancel what it left running, then close its generators."""
+        if not self._main_ended:
             self._main_ended = True
             if not main.cancelled():
                 main.exception()
             for task in self.tasks:
                 task.cancel()
             self.drain()
-        if self.issued:
-            self._number_issued()
-        if self.timers_cancelled:
-            self._commands.extend(CancelTimer(op=timer.op) for timer in self.timers_cancelled)
-            self.timers_cancelled.clear()
+        if not self._tasks and self.generators:
+            for generator in self.generators:
+                _ = self.create_task(generator.aclose())
+            self.drain()
 
     def _number_issued(self) -> None:
         for item in self.issued:

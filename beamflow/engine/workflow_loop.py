@@ -15,68 +15,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import warnings
 from asyncio import events
+from math import isnan
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
 from zlib import crc32
 
 from beamflow.authoring.runtime import WorkflowRuntime
+from beamflow.engine.workflow_task import WorkflowTask
 from beamflow.errors import HostLoopError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import AsyncGenerator, Callable
     from contextvars import Context
+    from types import FrameType
 
-__all__ = ["LoopTimer", "WorkflowLoop", "WorkflowTask"]
+__all__ = ["LoopTimer", "WorkflowLoop"]
 
 Ts = TypeVarTuple("Ts")
 
 MICROSECONDS = 1_000_000
 _CALLBACKS_MAX = 1_000_000
-
-
-class WorkflowTask(asyncio.Task[Any]):
-    """A task of a workflow. It hashes by workflow and number of creation, not by address.
-
-    Sets of tasks (``asyncio.wait``, ``as_completed``) then iterate in the same order in every
-    process. The hash differs between workflows, since all tasks also live in one set of asyncio's.
-    """
-
-    __slots__ = ("_hash", "_inner")
-
-    def __init__(
-        self,
-        coro: Coroutine[Any, Any, Any],
-        *,
-        loop: WorkflowLoop,
-        name: str | None = None,
-        context: Context | None = None,
-    ) -> None:
-        """Schedule the coroutine on the loop, guarded against futures of other loops."""
-        number = loop.next_task_number()
-        self._hash = loop.seed ^ number * 0x9E3779B1
-        self._inner = coro
-        super().__init__(
-            loop.guarded(coro), loop=loop, name=name or f"task-{number}", context=context
-        )
-
-    def __hash__(self) -> int:
-        """Return the same number in every process."""
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        """Compare by identity, as every task does."""
-        return self is other
-
-    def get_coro(self) -> Any:
-        """Return the author's coroutine, without the guard around it."""
-        return self._inner
-
-    def discard(self) -> None:
-        """Close the coroutine where it stands; nothing of the task runs after that."""
-        self._log_destroy_pending = False
-        for coroutine in (super().get_coro(), self._inner):
-            with contextlib.suppress(BaseException):
-                coroutine.close()
+_REDELIVERIES_MAX = 100
+_NEVER = 2**63 // MICROSECONDS
 
 
 class LoopTimer(asyncio.TimerHandle):
@@ -108,6 +69,8 @@ class WorkflowLoop(WorkflowRuntime):
 
     __slots__ = (
         "_closed",
+        "_generators",
+        "_host",
         "_parked",
         "_ready",
         "_running",
@@ -130,8 +93,10 @@ class WorkflowLoop(WorkflowRuntime):
         self._ready: list[asyncio.Handle] = []
         self._parked: list[asyncio.Handle] = []
         self._running: asyncio.Handle | None = None
-        self._tasks: dict[WorkflowTask, None] = {}
+        self._tasks: dict[int, WorkflowTask] = {}
         self._tasks_made = 0
+        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._host: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
     # Driving
@@ -139,24 +104,38 @@ class WorkflowLoop(WorkflowRuntime):
     def drain(self) -> None:
         """Run callbacks until none is ready. Never suspends; returns with the host's loop in place.
 
-        A callback that only ever schedules itself again (anyio redelivers cancellations so for as
-        long as a shielded task lives) is set aside until something else has run.
+        A callback that schedules itself again (anyio redelivers cancellations so for as long as a
+        task of the scope lives) is set aside until something else has run. That may be its own
+        doing, so it also has to wait for the next drain after a hundred times.
         """
-        host = events._get_running_loop()
-        host_task = _leave_task(host)
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, None)
-        events._set_running_loop(self)
+        entered = self._enter()
         try:
             self._run_ready()
         finally:
             self._running = None
-            events._set_running_loop(host)
-            sys.set_asyncgen_hooks(*hooks)
-            _enter_task(host, host_task)
+            self._leave(*entered)
+        if self._generators:
+            self._generators = [each for each in self._generators if _is_unfinished(each)]
+
+    def _enter(self) -> tuple[Any, Any]:
+        """Become the thread's running loop."""
+        host = self._host = events._get_running_loop()
+        task = _leave_task(host)
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(self._generators.append, _let_go)
+        events._set_running_loop(self)
+        return task, hooks
+
+    def _leave(self, task: Any, hooks: Any) -> None:
+        """Put the host's loop and its task back into their place."""
+        host, self._host = self._host, None
+        events._set_running_loop(host)
+        sys.set_asyncgen_hooks(*hooks)
+        _enter_task(host, task)
 
     def _run_ready(self) -> None:
         budget = _CALLBACKS_MAX
+        redeliveries = _REDELIVERIES_MAX
         while self._ready:
             ready, self._ready = self._ready, []
             budget -= len(ready)
@@ -168,7 +147,8 @@ class WorkflowLoop(WorkflowRuntime):
                 self._running = handle
                 with contextlib.suppress(SystemExit):  # its task has it as its outcome
                     handle._run()
-                if self._running is handle and self._parked:
+                if self._parked and self._running is handle and redeliveries:
+                    redeliveries -= 1
                     self._ready.extend(self._parked)
                     self._parked.clear()
 
@@ -180,45 +160,38 @@ class WorkflowLoop(WorkflowRuntime):
         raise HostLoopError(message)
 
     def close(self) -> None:
-        """Close every coroutine where it stands, newest first, with the loop marked as dead.
+        """End every coroutine where it stands, newest first, with the loop marked as dead.
 
-        ``finally`` blocks run but can issue no command: whatever they ask of the loop is refused.
-        Nothing is left to the garbage collector.
+        Whatever holds a coroutine open (``finally``, ``except BaseException``) runs up to its next
+        ``await`` and no further: a dead loop takes everything and does nothing. Nothing is left to
+        the garbage collector.
         """
         self._closed = True
-        host = events._get_running_loop()
-        host_task = _leave_task(host)
-        events._set_running_loop(self)
-        try:
-            for task in reversed(tuple(self._tasks)):
-                task.discard()
-        finally:
-            events._set_running_loop(host)
-            _enter_task(host, host_task)
-        self._tasks.clear()
         self._ready.clear()
         self._parked.clear()
+        if self._tasks:
+            entered = self._enter()
+            try:
+                with warnings.catch_warnings():
+                    # of coroutines that were about to be awaited
+                    warnings.simplefilter("ignore", RuntimeWarning)
+                    while self._tasks:
+                        self._tasks.popitem()[1].evict()
+            finally:
+                self._leave(*entered)
+        self._generators.clear()
         self.issued.clear()
+        self.timers_cancelled.clear()
 
     @property
     def tasks(self) -> tuple[WorkflowTask, ...]:
         """The tasks whose coroutines have not ended, in order of creation."""
-        return tuple(self._tasks)
+        return tuple(self._tasks.values())
 
-    def next_task_number(self) -> int:
-        """Count the tasks of this workflow."""
-        self._tasks_made += 1
-        return self._tasks_made
-
-    async def guarded(self, coro: Coroutine[Any, Any, Any]) -> Any:
-        """Await the coroutine, refusing futures that belong to another loop."""
-        task = asyncio.current_task(self)
-        assert isinstance(task, WorkflowTask)
-        self._tasks[task] = None
-        try:
-            return await _Guard(self, coro)
-        finally:
-            self._tasks.pop(task, None)
+    @property
+    def generators(self) -> tuple[AsyncGenerator[Any, Any], ...]:
+        """The asynchronous generators that were begun and not brought to their end, in order."""
+        return tuple(self._generators)
 
     # What asyncio asks of a loop
 
@@ -230,9 +203,9 @@ class WorkflowLoop(WorkflowRuntime):
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
         """Queue a callback."""
-        if self._closed:
-            _refuse_dead(self.workflow_id)
         handle = asyncio.Handle(callback, args, self, context)
+        if self._closed:
+            return handle
         running = self._running
         if running is not None and running._callback == callback and running._args == args:  # type: ignore[attr-defined]
             self._parked.append(handle)
@@ -258,12 +231,17 @@ class WorkflowLoop(WorkflowRuntime):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Set a durable timer for a time of this loop, in seconds since the epoch."""
-        if self._closed:
-            _refuse_dead(self.workflow_id)
+        """Set a durable timer for a time of this loop, in seconds since the epoch.
+
+        One that is due later than a log can say (infinity is) never fires and needs no log.
+        """
+        if isnan(when):
+            raise ValueError("a timer cannot be due at NaN")
         timer = LoopTimer(when, callback, args, self, context)
         timer.op = 0
-        timer.due = round(when * MICROSECONDS)
+        timer.due = round(min(max(when, 0), _NEVER) * MICROSECONDS)
+        if self._closed or when >= _NEVER:
+            return timer
         if timer.due <= self.now:
             self._ready.append(timer)
         else:
@@ -292,11 +270,25 @@ class WorkflowLoop(WorkflowRuntime):
         context: Context | None = None,
         **_options: Any,
     ) -> WorkflowTask:
-        """Make a task of this loop."""
-        if self._closed:
+        """Make a task of this loop, kept until its coroutine has ended."""
+        if not self._closed and _is_unordered(sys._getframe(1)):
             coro.close()
-            _refuse_dead(self.workflow_id)
-        return WorkflowTask(coro, loop=self, name=name, context=context)
+            raise HostLoopError(
+                "asyncio.as_completed() was given coroutines: it starts them in the order of their "
+                "addresses, which no replay could repeat. Give it tasks: "
+                "as_completed([asyncio.create_task(each) for each in coroutines])"
+            )
+        self._tasks_made += 1
+        task = self._tasks[self._tasks_made] = WorkflowTask(
+            coro,
+            loop=self,
+            seed=self.seed,
+            number=self._tasks_made,
+            forget=self._tasks.pop,
+            name=name,
+            context=context,
+        )
+        return task
 
     def get_task_factory(self) -> None:
         """There is none: the loop makes its own tasks."""
@@ -317,8 +309,10 @@ class WorkflowLoop(WorkflowRuntime):
         """Pass the report on to the host's loop, with the workflow's id."""
         if self._closed:
             return
-        host = events._get_running_loop()
-        if host is not None and host is not self:
+        host = self._host or events._get_running_loop()
+        while isinstance(host, WorkflowLoop):
+            host = host._host
+        if host is not None:
             host.call_exception_handler({**context, "workflow_id": self.workflow_id})
 
     def default_exception_handler(self, context: dict[str, Any]) -> None:
@@ -326,48 +320,26 @@ class WorkflowLoop(WorkflowRuntime):
         self.call_exception_handler(context)
 
 
-class _Guard:
-    """Awaits a coroutine and lets only futures of its own loop through."""
-
-    __slots__ = ("_coro", "_loop")
-
-    def __init__(self, loop: WorkflowLoop, coro: Coroutine[Any, Any, Any]) -> None:
-        self._loop = loop
-        self._coro = coro
-
-    def __await__(self) -> Generator[Any, Any, Any]:
-        coro = self._coro
-        resume: Callable[..., Any] = coro.send
-        value: Any = None
-        while True:
-            try:
-                awaited = resume(value)
-            except StopIteration as end:
-                return end.value
-            if awaited is not None and getattr(awaited, "_loop", None) is not self._loop:
-                awaited._asyncio_future_blocking = False
-                resume, value = coro.throw, _foreign(awaited)
-                continue
-            try:
-                value = yield awaited
-                resume = coro.send
-            except BaseException as error:  # noqa: BLE001 - handed on to the author's coroutine
-                resume, value = coro.throw, error
+def _is_unfinished(generator: Any) -> bool:
+    return generator.ag_frame is not None
 
 
-def _foreign(awaited: object) -> HostLoopError:
-    return HostLoopError(
-        f"workflow code awaited {awaited!r}, which belongs to the host application's event loop; "
-        f"replay could not repeat it. Put it into a function decorated with @step and await that"
-    )
+def _let_go(_generator: object) -> None:
+    """Do nothing for a generator that is dropped; it is closed when its workflow ends."""
 
 
-def _refuse_dead(workflow_id: str) -> NoReturn:
-    message = (
-        f"workflow {workflow_id!r} was taken out of memory while this code was suspended; it "
-        f"issues nothing any more and runs again from its log"
-    )
-    raise HostLoopError(message)
+def _is_unordered(frame: FrameType | None) -> bool:
+    """Tell whether as_completed() is making tasks of a set of coroutines."""
+    for _ in range(4):
+        if frame is None or frame.f_code.co_filename != asyncio.tasks.__file__:
+            return False
+        if (
+            frame.f_code.co_name == "as_completed"
+            or "_AsCompletedIterator" in frame.f_code.co_qualname
+        ):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _refused(name: str) -> Callable[..., NoReturn]:
