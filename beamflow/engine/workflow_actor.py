@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Raw
 
@@ -56,7 +56,7 @@ from beamflow.model.status import WorkflowState
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Coroutine, Iterator, Sequence
 
     from beamflow.engine.attempt import Attempt
     from beamflow.engine.execution import StepCall
@@ -190,12 +190,9 @@ class WorkflowActor(Actor):
 
     # Messages
 
-    async def handle_cast(self, message: object) -> None:
+    def handle_cast(self, message: object) -> Coroutine[Any, Any, None]:
         """Take what happened, with everything else that has happened meanwhile, in one append."""
-        try:
-            await self._take([message, *self.take_queued()], [])
-        except _PARKED_BY as error:
-            await self._park(error)
+        return self._take([message, *self.take_queued()], [])
 
     async def handle_call(self, request: object) -> object:
         """Answer `Waiting`, or whether a `WorkflowStarted` means this workflow."""
@@ -224,6 +221,7 @@ class WorkflowActor(Actor):
         append with their cause. Nobody sees what it came to before that is durable: if the append
         fails, this life and all that it has computed are over.
         """
+        code = self._code
         time = max(self.services.now(), self._time)
         problem: Exception | None = None
         for seq, event in enumerate(events, self._seq + 1):
@@ -238,7 +236,7 @@ class WorkflowActor(Actor):
                     self._deliver(self._seq + len(events), time, happened, message)
             except Exception as error:  # noqa: BLE001 - what has happened is recorded all the same
                 problem = error
-        commands = self._code.take_commands()
+        commands = code.take_commands()
         if problem is None:
             try:
                 for follows in self._consequences(commands):
@@ -247,24 +245,14 @@ class WorkflowActor(Actor):
             except _PARKED_BY as error:
                 problem = error
         if events:
-            await self._record(events, time, messages)
+            await self._append(events, time, messages)
+        if isinstance(problem, _PARKED_BY):
+            await self._park(problem)
         if problem is not None:
             raise problem
         self._act(commands, events)
         if self._unwinding is not None and not self._running:
             await self._unwind(self._unwinding)
-
-    async def _record(self, events: list[Event], time: int, messages: list[object]) -> None:
-        """Append, and tell the senders of signals whether theirs is in the log."""
-        signals = [message for message in messages if isinstance(message, Signal)]
-        try:
-            await self._append(events, time)
-        except BaseException as error:
-            _refuse(signals, error)
-            raise
-        for signal in signals:
-            if not signal.acknowledged.done():
-                signal.acknowledged.set_result(None)
 
     def _event_of(self, message: object) -> Event | None:
         """Return the event a message comes to; None when it is out of date."""
@@ -297,13 +285,21 @@ class WorkflowActor(Actor):
         assert self._execution is not None
         return self._execution
 
-    async def _append(self, events: list[Event], time: int) -> None:
+    async def _append(self, events: list[Event], time: int, messages: Sequence[object]) -> None:
+        """Append; tell the senders of signals among the messages whether theirs is in the log."""
         services = self.services
-        await services.store.append(
-            self.workflow_id, self._seq, events, time=time, epoch=services.epoch
-        )
+        try:
+            await services.store.append(
+                self.workflow_id, self._seq, events, time=time, epoch=services.epoch
+            )
+        except BaseException as error:
+            _refuse(messages, error)
+            raise
         self._seq += len(events)
         self._time = time
+        for message in messages:
+            if type(message) is Signal and not message.acknowledged.done():
+                message.acknowledged.set_result(None)
         if services.crashes:
             services.crashes.pop(self.workflow_id, None)
         services.grown(self.workflow_id)
@@ -312,7 +308,7 @@ class WorkflowActor(Actor):
         """Append the start; False when there is such a workflow already, which then goes on."""
         time = self.services.now()
         try:
-            await self._append([started], time)
+            await self._append([started], time, ())
         except ConflictError:
             return False
         definition = self.services.definition(started.workflow)
@@ -693,12 +689,12 @@ def different_start(
     return WorkflowExistsError(workflow_id, message)
 
 
-def _refuse(signals: list[Signal], error: BaseException) -> None:
+def _refuse(messages: Sequence[object], error: BaseException) -> None:
     """Tell the senders that their signals are not (known to be) in the log."""
     told = error if isinstance(error, StoreError) else EngineStoppedError("the engine stopped")
-    for signal in signals:
-        if not signal.acknowledged.done():
-            signal.acknowledged.set_exception(told)
+    for message in messages:
+        if isinstance(message, Signal) and not message.acknowledged.done():
+            message.acknowledged.set_exception(told)
 
 
 class _PoisonError(BeamflowError):
