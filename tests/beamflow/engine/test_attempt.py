@@ -1,0 +1,522 @@
+"""Attempts: time-outs, retries, what a step can know of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beamflow import (
+    Engine,
+    Retry,
+    StepTimeoutError,
+    WorkflowFailedError,
+    current_step,
+    step,
+    workflow,
+)
+from beamflow.engine.attempt import GRACE_S
+from beamflow.events import StepCompleted, StepFailed, WorkflowCompleted, WorkflowStarted
+from supervision.testing import settle
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from beamflow import WorkflowHandle
+    from beamflow.stores.base import Store
+    from beamflow.stores.memory import MemoryStore
+    from supervision.testing import ManualClock
+
+    Reached = Callable[..., Awaitable[None]]
+
+
+async def types_of(handle: WorkflowHandle[Any]) -> list[type]:
+    return [type(recorded.event) for recorded in await handle.history()]
+
+
+async def failures_of(handle: WorkflowHandle[Any]) -> list[StepFailed]:
+    events = [recorded.event for recorded in await handle.history()]
+    return [event for event in events if isinstance(event, StepFailed)]
+
+
+# time-outs
+
+
+async def test_an_attempt_takes_no_longer_than_its_timeout(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """It is cancelled by the engine's clock and has failed with `StepTimeoutError`."""
+    cancelled: list[float] = []
+
+    @step(timeout=10)
+    async def hang() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(clock.monotonic())
+
+    @workflow
+    async def patient() -> str:
+        try:
+            await hang()
+        except StepTimeoutError as error:
+            return f"{error.step} {error.timeout_s:g}"
+        return "in time"
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await clock.advance(9.9)
+        assert cancelled == []
+        await clock.advance(0.2)
+        assert await handle.result() == "hang 10"
+        assert cancelled == [10]
+
+
+async def test_a_timeout_bounds_each_attempt_and_is_retried(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """The second attempt has the whole time again."""
+
+    @step(timeout=10, retry=Retry(max_attempts=2, initial=1, jitter=0))
+    async def slow_at_first() -> int:
+        await clock.sleep(11 if current_step().attempt == 1 else 9)
+        return current_step().attempt
+
+    @workflow
+    async def patient() -> int:
+        return await slow_at_first()
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await clock.advance(10 + 1 + 8.9)
+        (failure,) = await failures_of(handle)
+        assert failure.error.type == "beamflow.errors.StepTimeoutError"
+        await clock.advance(0.2)
+        assert await handle.result() == 2
+
+
+async def test_a_body_that_ends_by_itself_after_its_timeout_counts(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """What it did is known: a result, or an error of its own."""
+
+    @step(timeout=10)
+    async def finishes() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        await clock.sleep(GRACE_S - 1)
+        return "done after all"
+
+    @step(timeout=10)
+    async def breaks() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("in the clean-up")
+
+    @workflow
+    async def patient() -> list[str]:
+        said = await asyncio.gather(finishes(), breaks(), return_exceptions=True)
+        return [str(one) for one in said]
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await clock.advance(10 + GRACE_S)
+        assert await handle.result() == ["done after all", "in the clean-up"]
+
+
+async def test_a_body_that_swallows_its_cancellation_is_abandoned(
+    memory: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the grace the workflow goes on without it; what it returns later is ignored."""
+    let_go = asyncio.Event()
+    ended: list[str] = []
+
+    @step(timeout=10)
+    async def deaf() -> str:
+        while not let_go.is_set():
+            with suppress(asyncio.CancelledError):
+                await let_go.wait()
+        ended.append(current_step().workflow_id)
+        return "late"
+
+    @workflow
+    async def patient() -> str:
+        try:
+            return await deaf()
+        except StepTimeoutError:
+            return "without it"
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient, id="one")
+        await clock.advance(10 + GRACE_S - 0.1)
+        assert (await handle.status()).waiting_for == ("step deaf",)
+        await clock.advance(0.2)
+        assert await handle.result() == "without it"
+        assert ended == []
+        let_go.set()
+        await settle()
+        assert ended == ["one"]
+        assert await types_of(handle) == [WorkflowStarted, StepFailed, WorkflowCompleted]
+    (warning,) = [record for record in caplog.records if "step_abandoned" in record.getMessage()]
+    assert "workflow_id='one' step='deaf' op=1 attempt=1" in warning.getMessage()
+
+
+async def test_an_abandoned_body_does_not_disturb_the_next_attempt(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """However it ends: its cancellation is not taken for that of its successor."""
+    let_go = asyncio.Event()
+    running = asyncio.Event()
+
+    @step(timeout=10, retry=Retry(max_attempts=2, initial=1, jitter=0))
+    async def deaf_once() -> str:
+        if current_step().attempt == 2:
+            running.set()
+            await clock.sleep(8)
+            return "second"
+        while not let_go.is_set():
+            with suppress(asyncio.CancelledError):
+                await let_go.wait()
+        raise asyncio.CancelledError
+
+    @workflow
+    async def patient() -> str:
+        return await deaf_once()
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await clock.advance(10 + GRACE_S + 1.1)
+        await running.wait()
+        let_go.set()
+        await clock.advance(7)
+        assert (await handle.status()).waiting_for == ("step deaf_once",)
+        await clock.advance(1)
+        assert await handle.result() == "second"
+
+
+async def test_an_engine_is_left_without_waiting_for_an_abandoned_body(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Nor does its late end disturb anybody."""
+    let_go = asyncio.Event()
+    bodies: list[asyncio.Task[Any]] = []
+
+    @step(timeout=10)
+    async def deaf() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        bodies.append(task)
+        while not let_go.is_set():
+            with suppress(asyncio.CancelledError):
+                await let_go.wait()
+
+    @workflow
+    async def patient() -> None:
+        with suppress(StepTimeoutError):
+            await deaf()
+        await asyncio.sleep(3600)
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        await engine.start(patient)
+        await clock.advance(10 + GRACE_S)
+    assert not bodies[0].done()
+    let_go.set()
+    await settle()
+    assert bodies[0].done()
+
+
+async def test_a_compensation_that_hangs_is_abandoned_too(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Its next attempt follows, and the rest of the way back."""
+    let_go = asyncio.Event()
+    undone: list[str] = []
+
+    @step
+    async def book(what: str) -> str:
+        return what
+
+    @book.compensation(timeout=10, retry=Retry(max_attempts=2, initial=1, jitter=0))
+    async def cancel(_booked: str, what: str) -> None:
+        while what == "hotel" and current_step().attempt == 1 and not let_go.is_set():
+            with suppress(asyncio.CancelledError):
+                await let_go.wait()
+        undone.append(f"{what} {current_step().attempt}")
+
+    @workflow
+    async def trip() -> None:
+        await book("flight")
+        await book("hotel")
+        raise ValueError("no leave")
+
+    async with Engine(memory, workflows=[trip], clock=clock) as engine:
+        handle = await engine.start(trip)
+        await clock.advance(10 + GRACE_S + 1.1)
+        with pytest.raises(WorkflowFailedError, match="no leave"):
+            await handle.result()
+        assert undone == ["hotel 2", "flight 1"]
+        let_go.set()
+
+
+async def test_a_thread_runs_on_after_its_timeout(memory: MemoryStore, clock: ManualClock) -> None:
+    """The attempt has timed out at once; the thread finishes alone and its result is ignored."""
+    entered, let_go, left = threading.Event(), threading.Event(), threading.Event()
+
+    @step(timeout=10)
+    def blocking() -> str:
+        entered.set()
+        let_go.wait(10)
+        left.set()
+        return "late"
+
+    @workflow
+    async def patient() -> str:
+        try:
+            return await blocking()
+        except StepTimeoutError:
+            return "without it"
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await asyncio.to_thread(entered.wait, 10)
+        await clock.advance(10)
+        assert await handle.result() == "without it"
+        assert not left.is_set()
+        let_go.set()
+        assert await asyncio.to_thread(left.wait, 10)
+        await settle()
+        assert await types_of(handle) == [WorkflowStarted, StepFailed, WorkflowCompleted]
+
+
+# retries
+
+
+async def test_attempts_and_the_time_of_the_next_survive_a_restart(
+    memory: MemoryStore, clock: ManualClock, reached: Reached
+) -> None:
+    """The counter goes on, the delay is not shortened, and the key of the effect stays the same."""
+    attempts: list[tuple[int, str, float]] = []
+
+    @step(retry=Retry(max_attempts=3, initial=100, factor=2, max=1000, jitter=0))
+    async def flaky() -> int:
+        info = current_step()
+        attempts.append((info.attempt, info.idempotency_key, clock.monotonic()))
+        if info.attempt < 3:
+            raise ConnectionError("away")
+        return info.attempt
+
+    @workflow
+    async def patient() -> int:
+        return await flaky()
+
+    for _ in range(3):
+        async with Engine(memory, workflows=[patient], clock=clock) as engine:
+            handle = await engine.start(patient, id="one")
+            await reached(handle, StepFailed)
+            await clock.advance(40)
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient, id="one")
+        await clock.advance(179)
+        assert len(attempts) == 2
+        await clock.advance(2)
+        assert await handle.result() == 3
+        (first, second) = await failures_of(handle)
+    assert first.retry_at == 1_700_000_100_000_000
+    assert second.retry_at == second.started_at + 200_000_000
+    assert [(number, key, round(at)) for number, key, at in attempts] == [
+        (1, "one/1", 0),
+        (2, "one/1", 100),
+        (3, "one/1", 300),
+    ]
+
+
+async def test_a_retry_that_was_due_while_nobody_ran_is_made_at_once(
+    memory: MemoryStore, clock: ManualClock, reached: Reached
+) -> None:
+    """Downtime counts as waiting."""
+
+    @step(retry=Retry(max_attempts=2, initial=100, jitter=0))
+    async def flaky() -> int:
+        if current_step().attempt == 1:
+            raise ConnectionError("away")
+        return current_step().attempt
+
+    @workflow
+    async def patient() -> int:
+        return await flaky()
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        await reached(await engine.start(patient, id="one"), StepFailed)
+    await clock.advance(1000)
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        assert await engine.handle("one").result() == 2
+
+
+async def test_an_error_to_give_up_on_is_final(place: str | Store) -> None:
+    """The other attempts are not made, and the arguments are kept with the failure."""
+    calls: list[int] = []
+
+    @step(retry=Retry(max_attempts=5, initial=0, give_up_on=(PermissionError,)))
+    async def refused(cents: int) -> None:
+        calls.append(cents)
+        raise PermissionError("card stolen")
+
+    @workflow
+    async def pay() -> str:
+        try:
+            await refused(500)
+        except PermissionError as error:
+            return str(error)
+        return "paid"
+
+    async with Engine(place, workflows=[pay]) as engine:
+        handle = await engine.start(pay)
+        assert await handle.result() == "card stolen"
+        (failure,) = await failures_of(handle)
+    assert calls == [500]
+    assert (failure.retry_at, bytes(failure.input)) == (None, b"[500]")
+
+
+async def test_what_cannot_be_encoded_is_not_tried_again(place: str | Store) -> None:
+    """The next result would be no better."""
+    calls: list[int] = []
+
+    @step(retry=Retry(max_attempts=5, initial=0))
+    async def wrong() -> Any:
+        calls.append(1)
+        return object()
+
+    @workflow
+    async def try_it() -> None:
+        await wrong()
+
+    async with Engine(place, workflows=[try_it]) as engine:
+        with pytest.raises(WorkflowFailedError, match="PayloadError") as caught:
+            await (await engine.start(try_it)).result()
+    assert caught.value.step == "wrong"
+    assert calls == [1]
+
+
+async def test_attempts_that_are_used_up_fail_for_good(place: str | Store) -> None:
+    """With the last error, and the number of attempts in the dead letter."""
+
+    @step(retry=Retry(max_attempts=3, initial=0))
+    async def broken() -> None:
+        raise ConnectionError(f"attempt {current_step().attempt}")
+
+    @workflow
+    async def try_it() -> None:
+        await broken()
+
+    async with Engine(place, workflows=[try_it]) as engine:
+        handle = await engine.start(try_it, id="one")
+        with pytest.raises(WorkflowFailedError, match="attempt 3"):
+            await handle.result()
+        assert [event.attempt for event in await failures_of(handle)] == [1, 2, 3]
+        letter = await engine.dead_letters.show("one")
+    assert (letter.step, letter.attempts) == ("broken", 3)
+
+
+async def test_jitter_comes_from_the_random_that_was_handed_in(
+    memory: MemoryStore, clock: ManualClock, reached: Reached
+) -> None:
+    """So a test can know it."""
+    expected, given = Random(7), Random(7)
+
+    @step(retry=Retry(max_attempts=2, initial=10, jitter=0.5))
+    async def broken() -> None:
+        raise ConnectionError
+
+    @workflow
+    async def try_it() -> None:
+        await broken()
+
+    async with Engine(memory, workflows=[try_it], clock=clock, random=given) as engine:
+        handle = await engine.start(try_it, id="one")
+        await reached(handle, StepFailed)
+        (failure,) = await failures_of(handle)
+    assert failure.retry_at is not None
+    delay_us = failure.retry_at - 1_700_000_000_000_000
+    assert delay_us == round(10e6 * (1 + 0.5 * expected.random()))
+
+
+# what a step knows
+
+
+async def test_a_step_knows_itself(place: str | Store) -> None:
+    """Each call of one step has a key of its own; a compensation's differs from its step's."""
+    seen: list[tuple[str, str, int, int, str]] = []
+
+    def note() -> None:
+        info = current_step()
+        seen.append((info.workflow_id, info.step, info.op, info.attempt, info.idempotency_key))
+
+    @step
+    async def book(what: str) -> None:
+        note()
+
+    @book.compensation
+    def unbook(_none: None, what: str) -> None:
+        note()
+
+    @workflow
+    async def trip() -> None:
+        await book("flight")
+        await book("flight")
+        raise ValueError
+
+    async with Engine(place, workflows=[trip]) as engine:
+        with pytest.raises(WorkflowFailedError):
+            await (await engine.start(trip, id="w")).result()
+    assert seen == [
+        ("w", "book", 1, 1, "w/1"),
+        ("w", "book", 2, 1, "w/2"),
+        ("w", "unbook", 2, 1, "w/2/compensation"),
+        ("w", "unbook", 1, 1, "w/1/compensation"),
+    ]
+
+
+async def test_a_cancellation_of_the_steps_own_is_a_failure(place: str | Store) -> None:
+    """Nobody has cancelled the step: a body that raises CancelledError has failed."""
+
+    @step
+    async def odd() -> None:
+        raise asyncio.CancelledError("mine")
+
+    @workflow
+    async def try_it() -> None:
+        await odd()
+
+    async with Engine(place, workflows=[try_it]) as engine:
+        with pytest.raises(WorkflowFailedError, match="CancelledError") as caught:
+            await (await engine.start(try_it)).result()
+    assert caught.value.step == "odd"
+
+
+async def test_a_step_started_in_time_is_recorded_with_its_times(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """When the attempt began stands in the event; when it ended is when it was recorded."""
+
+    @step
+    async def slow() -> None:
+        await clock.sleep(3)
+
+    @workflow
+    async def try_it() -> None:
+        await slow()
+
+    async with Engine(memory, workflows=[try_it], clock=clock) as engine:
+        handle = await engine.start(try_it)
+        await clock.advance(3)
+        await handle.result()
+        (recorded,) = [
+            one for one in await handle.history() if isinstance(one.event, StepCompleted)
+        ]
+    assert isinstance(recorded.event, StepCompleted)
+    assert recorded.time - recorded.event.started_at == 3_000_000
