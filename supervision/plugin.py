@@ -14,7 +14,7 @@ from supervision.testing import Ledger
 from supervision.virtual import VirtualClock, VirtualLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping, Sequence
+    from collections.abc import Generator, Mapping
 
 __all__ = ["chaos", "ledger", "virtual_clock"]
 
@@ -45,7 +45,7 @@ def chaos(request: pytest.FixtureRequest) -> Generator[Chaos]:
     """The faults of one seed; for tests marked with ``chaos``."""
     campaign = request.node.stash.get(_CAMPAIGN, None)
     if campaign is None:
-        raise pytest.UsageError(f"{request.node.nodeid} wants chaos: mark it @pytest.mark.chaos")
+        pytest.fail(f"{request.node.nodeid} wants chaos: mark it @pytest.mark.chaos", pytrace=False)
     chaos = campaign.chaos()
     yield chaos
     chaos.close()
@@ -100,9 +100,14 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     mark = item.get_closest_marker("chaos")
     if mark is None:
         return None
-    campaign = item.stash[_CAMPAIGN] = Campaign(item, mark)
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in campaign.run(item, nextitem):
+    try:
+        campaign = item.stash[_CAMPAIGN] = Campaign(item, mark)
+    except ValueError as error:
+        reports = [*_refused(item, f"{item.nodeid}: {error}"), *_leave(item, nextitem)]
+    else:
+        reports = campaign.run(item, nextitem)
+    for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
@@ -135,13 +140,13 @@ class Campaign:
         """Read the mark and the options."""
         unknown = set(mark.kwargs) - {"profile", "seeds", "faults"}
         if mark.args or unknown:
-            raise pytest.UsageError(
-                f"{item.nodeid}: chaos takes profile=, seeds= and faults=, not {mark!r}"
-            )
+            raise ValueError(f"chaos takes profile=, seeds= and faults=, not {mark!r}")
         self._profile = Profile(mark.kwargs.get("profile", Profile.GENTLE))
         self._faults = mark.kwargs.get("faults")
         one = item.config.getoption("--chaos-seed")
         many = item.config.getoption("--chaos-seeds") or mark.kwargs.get("seeds", SEEDS)
+        if many < 1:
+            raise ValueError(f"chaos with seeds={many!r} tries nothing")
         self._replays = one is not None
         self._seeds = range(many) if one is None else range(one, one + 1)
         self._seed = 0
@@ -154,7 +159,7 @@ class Campaign:
         self._last = Chaos(FaultPlan(self._seed, self._profile.rate, self._faults))
         return self._last
 
-    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
+    def run(self, item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
         """Run the seeds; gives the reports of the first that fails, else of the last."""
         reports: list[pytest.TestReport] = []
         took_s = 0.0
@@ -162,6 +167,7 @@ class Campaign:
             self._seed = seed
             is_last = seed == self._seeds[-1]
             after: Any = nextitem if is_last else item.parent
+            item._report_sections.clear()  # noqa: SLF001 - what the seed before has printed
             reports = runtestprotocol(item, log=False, nextitem=after)
             took_s += sum(report.duration for report in reports if report.when == "call")
             self._count()
@@ -222,6 +228,11 @@ def _line_of_report(line: str) -> Any:
     from _pytest._code.code import ReprEntryNative  # noqa: PLC0415 - only for a test that failed
 
     return ReprEntryNative([f"{line}\n"])
+
+
+def _refused(item: pytest.Item, why: str) -> list[pytest.TestReport]:
+    call = pytest.CallInfo.from_call(lambda: pytest.fail(why, pytrace=False), when="setup")
+    return [pytest.TestReport.from_item_and_call(item, call)]
 
 
 def _leave(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:

@@ -46,6 +46,7 @@ class Runtime:
         observer: Who hears of events, if anybody does. Test it before you make an event.
         chance: Gives random numbers in [0, 1), for jitter.
         around: What stands around every callback, if anything does.
+        root: The cell of the root, once that is launched.
         zombies: What refused to end and still runs; held here so that it is never collected.
         max_zombies: How many of those there may be before a supervisor gives up.
     """
@@ -58,6 +59,7 @@ class Runtime:
         "loop",
         "max_zombies",
         "observer",
+        "root",
         "zombies",
     )
 
@@ -83,6 +85,7 @@ class Runtime:
         self.observer = observer
         self.chance = chance
         self.around = around
+        self.root: Any = None
         self.zombies: set[object] = set()
         self.max_zombies: int | None = None
         self._incarnations = 0

@@ -116,7 +116,7 @@ class System(Generic[_R]):
             child_id=self._name,
             context=contextvars.copy_context(),
         )
-        self._cell = cell
+        self._cell = runtime.root = cell
         self._ref = self._root.ref
         try:
             outcome = await ready

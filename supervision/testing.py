@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from supervision.child import ChildState, Restart
 from supervision.clock import SystemClock, pass_turn
@@ -265,10 +265,8 @@ class Ledger:
 
 
 def _root_of(tree: System[ActorRef] | ActorRef) -> Cell:
-    cell = (tree.ref if isinstance(tree, System) else tree)._cell
-    while cell._parent is not None:
-        cell = cell._parent
-    return cell
+    ref = tree.ref if isinstance(tree, System) else tree
+    return cast("Cell", ref._cell.runtime.root)
 
 
 def _running(cell: Cell) -> Iterator[Cell]:
