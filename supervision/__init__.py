@@ -54,6 +54,7 @@ from supervision.events import (
     Event,
     Exited,
     GaveUp,
+    LoopBlocked,
     Observer,
     Restarted,
     ShutdownError,
@@ -61,6 +62,7 @@ from supervision.events import (
     StartFailed,
     StillStopping,
     TaskFailed,
+    ThreadLeft,
     Zombie,
 )
 from supervision.mailbox import (
@@ -115,6 +117,7 @@ from supervision.system import (
 )
 from supervision.task import TaskHandle, TaskSupervisor, TaskSupervisorRef
 from supervision.tree import Node, picture
+from supervision.watchdog import Watchdog
 
 __all__ = [
     "ABANDONED",
@@ -166,6 +169,7 @@ __all__ = [
     "Ignore",
     "Isolation",
     "Keys",
+    "LoopBlocked",
     "MailboxFullError",
     "MaxChildrenError",
     "Monitor",
@@ -204,7 +208,9 @@ __all__ = [
     "TaskHandle",
     "TaskSupervisor",
     "TaskSupervisorRef",
+    "ThreadLeft",
     "Timer",
+    "Watchdog",
     "Zombie",
     "ZombieLimitError",
     "is_normal",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
+from supervision.blocking import in_thread
 from supervision.errors import StashFullError
 from supervision.mailbox import Overflow
 from supervision.messages import Call, Continue, Ignore
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Actor", "ReplyTo"]
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class ReplyTo:
@@ -194,6 +197,25 @@ class Actor:
             ActorStoppedError: The life is ending.
         """
         return self._cell.spawn(body, name)
+
+    async def run_blocking(
+        self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs
+    ) -> _T:
+        """Run a blocking function in a thread of the loop's default executor, and give what it returns.
+
+        A stop does not wait for it: the actor ends at once, and the thread, which cannot be stopped, is told of
+        as a `ThreadLeft` and stands in `System.leftovers` until it ends. Code that may never end belongs into
+        a child with ``isolation="process"``.
+
+        Args:
+            function: The function.
+            *args: Its arguments.
+            **kwargs: Its arguments by name.
+        """
+        cell = self._cell
+        name = getattr(function, "__qualname__", repr(function))
+        call = partial(function, *args, **kwargs)
+        return await in_thread(cell.runtime, cell.path, cell.incarnation, call, name)
 
     def abandon(self, task: asyncio.Task[_T]) -> None:
         """Let go of a spawned task that ignores its cancel: nothing waits for it any more.

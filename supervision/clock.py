@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Clock", "SystemClock", "Timer", "WallTimer", "pass_turn"]
+__all__ = ["Clock", "SystemClock", "Timer", "WallTimer", "machine_seconds", "pass_turn"]
 
 LOOK_S_MAX: Final = 60.0
 """How long to go without a look at the wall clock, which may jump or run on while asleep."""
@@ -123,6 +123,11 @@ class WallTimer:
     def cancel(self) -> None:
         """Forget the callback; harmless when it has run."""
         self._timer.cancel()
+
+
+def machine_seconds() -> float:
+    """Seconds on the machine's own clock, whatever time a loop simulates; only differences mean something."""
+    return time.monotonic()
 
 
 async def pass_turn() -> None:

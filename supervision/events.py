@@ -13,6 +13,7 @@ __all__ = [
     "Event",
     "Exited",
     "GaveUp",
+    "LoopBlocked",
     "Observer",
     "Restarted",
     "ShutdownError",
@@ -20,6 +21,7 @@ __all__ = [
     "Started",
     "StillStopping",
     "TaskFailed",
+    "ThreadLeft",
     "Zombie",
 ]
 
@@ -133,7 +135,7 @@ class DeadLetter(Event):
 
     Attributes:
         message: The message.
-        why: ``"noproc"``, ``"full"`` or ``"stopped"``.
+        why: ``"noproc"``, ``"full"``, ``"stopped"``, ``"unhandled"`` or ``"unpicklable"``.
     """
 
     message: object
@@ -149,6 +151,30 @@ class TaskFailed(Event):
     """
 
     error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked(Event):
+    """Something did not let the loop turn; told by a `Watchdog`. The path is empty when it was no task.
+
+    Attributes:
+        blocked_s: For how long, by the machine's clock.
+        stack: Where it stood, one line for each frame, the innermost last.
+    """
+
+    blocked_s: float
+    stack: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadLeft(Event):
+    """An actor stopped waiting for a blocking function, whose thread goes on.
+
+    Attributes:
+        function: Its name.
+    """
+
+    function: str
 
 
 Observer = Callable[[Event], object]

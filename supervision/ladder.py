@@ -37,8 +37,8 @@ class Ladder:
             owner: The supervisor. When it is killed itself, no budget counts any more.
             stops: The children, each with its budget.
         """
-        self.stops = [(cell, budget) for cell, budget in stops if not cell.over]
         self._owner = owner
+        self.stops = [(cell, self._cut(cell, budget)) for cell, budget in stops if not cell.over]
         self._left = len(self.stops)
         self._timers: dict[float, Timer] = {}
         self._wake: Future[None] | None = None
@@ -58,13 +58,34 @@ class Ladder:
             cell.request_stop(SHUTDOWN)
             if not isinstance(budget, BrutalKill) and budget not in self._timers:
                 self._set_timer(budget)
+        self._owner.runtime.ladders.add(self)
         try:
             await self._all_down(shielded=shielded)
         finally:
+            self._owner.runtime.ladders.discard(self)
             for timer in self._timers.values():
                 timer.cancel()
             for cell, _ in self.stops:
                 cell.unwatch(self)
+
+    def hurry(self) -> None:
+        """Begin again with budgets as short as the runtime says."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers = {}
+        self._since = self._owner.runtime.clock.monotonic()
+        self.stops = [(cell, self._cut(cell, budget)) for cell, budget in self.stops]
+        for _, budget in self.stops:
+            if not isinstance(budget, BrutalKill) and budget not in self._timers:
+                self._set_timer(budget)
+
+    def _cut(self, cell: Cell, budget: float | BrutalKill) -> float | BrutalKill:
+        hurry_s = self._owner.runtime.hurry_s
+        if hurry_s is None or isinstance(budget, BrutalKill):
+            return budget
+        if cell.orderly and budget == INFINITY:
+            return budget  # a supervisor: it is as quick as its children
+        return min(budget, hurry_s)
 
     async def _all_down(self, *, shielded: bool) -> None:
         while self._left:

@@ -37,6 +37,13 @@ class Around(Protocol):
         """
 
 
+class Hasty(Protocol):
+    """A stop that is under way."""
+
+    def hurry(self) -> None:
+        """Cut the budgets to what the runtime says."""
+
+
 class Runtime:
     """One per tree, made with its root.
 
@@ -48,6 +55,9 @@ class Runtime:
         around: What stands around every callback, if anything does.
         root: The cell of the root, once that is launched.
         zombies: What refused to end and still runs; held here so that it is never collected.
+        leftovers: Threads that run on though nobody waits for them.
+        ladders: The stops that are under way.
+        hurry_s: What every budget is cut to once the tree is in a hurry.
         max_zombies: How many of those there may be before a supervisor gives up.
     """
 
@@ -56,6 +66,9 @@ class Runtime:
         "around",
         "chance",
         "clock",
+        "hurry_s",
+        "ladders",
+        "leftovers",
         "loop",
         "max_zombies",
         "observer",
@@ -87,6 +100,9 @@ class Runtime:
         self.around = around
         self.root: Any = None
         self.zombies: set[object] = set()
+        self.leftovers: set[Event] = set()
+        self.ladders: set[Hasty] = set()
+        self.hurry_s: float | None = None
         self.max_zombies: int | None = None
         self._incarnations = 0
 
@@ -94,6 +110,12 @@ class Runtime:
         """Mint the number of a new life: greater than all before it, so it can fence them off."""
         self._incarnations += 1
         return self._incarnations
+
+    def hurry(self, seconds: float) -> None:
+        """Cut all budgets, of the stops that are under way and of those to come."""
+        self.hurry_s = seconds
+        for ladder in tuple(self.ladders):
+            ladder.hurry()
 
     def tell(self, event: Event) -> None:
         """Give an event to the observer.

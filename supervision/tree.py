@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from supervision.child import ChildState, ChildType
 from supervision.parent import Parent
 from supervision.process import ProcessActor
 
 if TYPE_CHECKING:
+    from asyncio import Task
     from collections.abc import Hashable, Iterator
+
+    from rich.text import Text as RichText
+    from rich.tree import Tree as RichTree
 
     from supervision.cell import Cell
     from supervision.record import Child
 
-__all__ = ["Node", "picture", "snapshot"]
+__all__ = ["Node", "cell_of", "picture", "snapshot"]
+
+STYLES: Final = {
+    ChildState.STARTING: "yellow",
+    ChildState.RUNNING: "green",
+    ChildState.RESTARTING: "red",
+    ChildState.UNDEFINED: "dim",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +72,15 @@ class Node:
         for child in self.children:
             yield from child
 
+    def __rich__(self) -> RichTree:
+        """Be drawn by rich, where that is installed: ``rich.print(system.tree())``."""
+        from rich.tree import Tree  # noqa: PLC0415 - only rich itself calls this
+
+        drawn = Tree(_rich_line(self))
+        for child in self.children:
+            drawn.children.append(child.__rich__())
+        return drawn
+
 
 def snapshot(cell: Cell) -> Node:
     """Look at a root and all below it, at once and without asking anybody."""
@@ -68,6 +88,23 @@ def snapshot(cell: Cell) -> Node:
     kind = ChildType.SUPERVISOR if isinstance(actor, Parent) else ChildType.WORKER
     state = ChildState.UNDEFINED if cell.over else ChildState.RUNNING
     return _node(cell, kind, state, restarts=0, zombies=len(cell.runtime.zombies))
+
+
+def cell_of(root: Cell, task: Task[object]) -> Cell | None:
+    """Find the life below a root, or the root itself, that a task is that of."""
+    path, cell = task.get_name(), root
+    while cell.task is not task:
+        actor = cell.actor
+        below = (
+            child.cell
+            for child in (actor.children() if isinstance(actor, Parent) else ())
+            if child.cell is not None
+        )
+        found = next((c for c in below if c.task is task or path.startswith(f"{c.path}/")), None)
+        if found is None:
+            return None
+        cell = found
+    return cell
 
 
 def picture(node: Node) -> str:
@@ -129,7 +166,16 @@ def _handling(item: object) -> str:
     return type(inner).__name__
 
 
-def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
+def _rich_line(node: Node) -> RichText:
+    from rich.text import Text  # noqa: PLC0415 - only rich itself asks for it
+
+    kind = f" {node.kind}" if node.kind else ""
+    return Text.assemble(
+        (str(node.id), "bold"), kind, " (", (", ".join(_facts(node)), STYLES[node.state]), ")"
+    )
+
+
+def _facts(node: Node) -> list[str]:
     facts = [str(node.state)]
     if node.window is not None:
         facts.append(f"restarts {node.window[0]}/{node.window[1]}")
@@ -143,8 +189,12 @@ def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
         facts.append(f"pid {node.pid}")
     if node.zombies:
         facts.append(f"zombies {node.zombies}")
+    return facts
+
+
+def _lines(node: Node, first: str, rest: str) -> Iterator[str]:
     kind = f" {node.kind}" if node.kind else ""
-    yield f"{first}{node.id}{kind} ({', '.join(facts)})"
+    yield f"{first}{node.id}{kind} ({', '.join(_facts(node))})"
     last = len(node.children) - 1
     for place, child in enumerate(node.children):
         yield from _lines(
