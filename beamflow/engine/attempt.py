@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
-from beamflow.authoring.step import StepInfo, step_info
+from beamflow.authoring.step import StepInfo, current_step, step_info
 from beamflow.engine.failure import describe
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import StepTimeoutError
@@ -21,7 +22,7 @@ from beamflow.model.events import (
 from beamflow.model.ids import idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from beamflow.authoring.step import Compensation, Step
     from beamflow.engine.execution import StepCall
@@ -129,17 +130,24 @@ class Attempt(abc.ABC):
     ) -> Any:
         function = self.function
         if function.timeout is None:
-            return await function.run(*args, **kwargs)
+            return await self._run(args, kwargs)
         limit = TimeLimit(
             self._services.clock, function.timeout, grace_s=GRACE_S, give_up=lambda: give_up(self)
         )
         try:
             with limit:
-                return await function.run(*args, **kwargs)
+                return await self._run(args, kwargs)
         except TimeoutError as error:
             if limit.expired:
                 raise self._time_out() from error
             raise
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+        around = self._services.around_step
+        if around is None:
+            return self.function.run(*args, **kwargs)
+        run = partial(self.function.run, *args, **kwargs)
+        return around(current_step(), self.function.retry, run)
 
     def _time_out(self) -> StepTimeoutError:
         assert self.function.timeout is not None

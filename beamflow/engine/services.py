@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError, UnknownWorkflowError
 from beamflow.log import Logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from random import Random
 
+    from beamflow.authoring.step import StepInfo
     from beamflow.authoring.workflow import Workflow
     from beamflow.errors import BeamflowError
     from beamflow.model.events import Event
+    from beamflow.policies.retry import Retry
     from beamflow.stores.base import Lease, Store
     from supervision import ActorRef, Clock
 
-__all__ = ["Services"]
+__all__ = ["AroundStep", "Services"]
+
+
+class AroundStep(Protocol):
+    """Stands around each attempt of a step or a compensation, inside its time-out.
+
+    What it returns or raises is taken for what the function returned or raised.
+    """
+
+    async def __call__(
+        self, info: StepInfo, retry: Retry, run: Callable[[], Awaitable[Any]]
+    ) -> Any:
+        """Await ``run()``, before and after whatever there is to do.
+
+        Args:
+            info: which step of which workflow, and which attempt.
+            retry: what happens if the attempt fails.
+            run: the function, with its arguments.
+        """
 
 
 class Services:
@@ -32,6 +52,7 @@ class Services:
         random: where chance comes from (jitter, minted ids).
         timers: callbacks of the wall clock.
         lease: the right to write, while the store is open.
+        around_step: what stands around each attempt, if anything does.
         actors: the workflows in memory, by id.
         crashes: how often a workflow's actor has crashed since it last got on, by id.
     """
@@ -50,6 +71,7 @@ class Services:
         self.random = random
         self.timers = TimerQueue(clock)
         self.log = Logger()
+        self.around_step: AroundStep | None = None
         self.lease: Lease | None = None
         self.actors: dict[str, ActorRef] = {}
         self.dead_letters: ActorRef | None = None

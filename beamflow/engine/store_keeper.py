@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["StoreKeeper"]
 
 LEASE_TTL_S = 15.0
+UNSHARED_LEASE_TTL_S = 10 * 365 * 86_400.0
 _LOOK_AGAIN_S = 0.2
 
 
@@ -46,7 +47,8 @@ class StoreKeeper(Actor):
             await store.close()
             raise
         _ = self.spawn(store.serve(), name="store")
-        _ = self.spawn(self._renew(), name="lease")
+        if store.shared:
+            _ = self.spawn(self._renew(), name="lease")
 
     async def terminate(self, _reason: object) -> None:
         """Give the lease back and close the store."""
@@ -60,11 +62,12 @@ class StoreKeeper(Actor):
 
     async def _claim(self) -> None:
         services = self._services
+        ttl_s = LEASE_TTL_S if services.store.shared else UNSHARED_LEASE_TTL_S
         owner = f"process {os.getpid()} on {platform.node()}"
         deadline = services.clock.monotonic() + self._wait_s
         while True:
             try:
-                services.lease = await services.store.claim(owner, LEASE_TTL_S)
+                services.lease = await services.store.claim(owner, ttl_s)
             except StoreLockedError:
                 if services.clock.monotonic() >= deadline:
                     raise

@@ -432,6 +432,10 @@ class Store(Log, Leases, Protocol):
     ``open`` and ``close`` raises `StoreUnavailableError` while the store is not open.
     """
 
+    @property
+    def shared(self) -> bool:
+        """Whether others can open it: if not, its lease needs no renewal, for nobody waits for it."""
+
     async def open(self) -> None:
         """Open or create the store.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right, insort
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from msgspec import MsgspecError
 from msgspec.structs import replace
@@ -62,6 +62,8 @@ class MemoryStore:
     Args:
         clock: the time now, in microseconds since the Unix epoch; only leases look at it.
     """
+
+    shared: ClassVar[bool] = False
 
     def __init__(self, *, clock: Callable[[], int]) -> None:
         self._clock = clock

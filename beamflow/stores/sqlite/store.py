@@ -13,7 +13,7 @@ import copy
 import sqlite3
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -94,6 +94,8 @@ class SQLiteStore:
             survives the death of the process, a power loss may take the last moments.
         busy_timeout_s: how long to wait for another process that writes to the file.
     """
+
+    shared: ClassVar[bool] = True
 
     def __init__(
         self,
