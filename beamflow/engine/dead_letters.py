@@ -19,7 +19,7 @@ from beamflow.errors import (
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
 from beamflow.model.ids import DEAD_LETTERS
 from beamflow.stores.base import DeadLetter, DeadLetterQuery, DeadLetterState
-from supervision import Actor
+from supervision import Actor, ActorStoppedError
 
 if TYPE_CHECKING:
     import builtins
@@ -102,7 +102,7 @@ class DeadLetters:
     async def show(self, workflow_id: str) -> DeadLetter:
         """Return the latest dead letter of a workflow; raises `DeadLetterError` without one."""
         query = DeadLetterQuery(states=None, workflow_id=workflow_id)
-        page = await self._services.store.dead_letters(query)
+        page = await self._services.opened.dead_letters(query)
         if not page.items:
             message = f"workflow {workflow_id!r} has no dead letter"
             raise DeadLetterError(message)
@@ -173,12 +173,15 @@ class DeadLetters:
 
     async def _tell(self, event: DeadLetterRetried | DeadLetterResolved) -> None:
         queue = self._services.dead_letters
-        if queue is None or self._services.lease is None:
-            message = "the engine is not running; use it inside `async with Engine(...)`"
-            raise EngineStoppedError(message)
-        await queue.call(event, timeout=None)
+        if queue is None:
+            raise EngineStoppedError(_NOT_UP)
+        try:
+            await queue.call(event, timeout=None)
+        except ActorStoppedError as error:
+            raise EngineStoppedError(_NOT_UP) from error
 
     async def _open(self, workflow_id: str) -> DeadLetter:
+        _ = self._services.opened
         letter = await open_letter(self._services, workflow_id)
         if letter is None:
             message = (
@@ -198,12 +201,18 @@ class DeadLetters:
                 workflow=workflow,
                 after=after,
             )
-            page = await self._services.store.dead_letters(query)
+            page = await self._services.opened.dead_letters(query)
             for letter in page.items:
                 yield letter
             after = page.cursor
             if after is None:
                 return
+
+
+_NOT_UP = (
+    "the engine is restarting after a failure, or stopping; whether the dead letter was closed shows "
+    "in its state"
+)
 
 
 async def open_letter(services: Services, workflow_id: str) -> DeadLetter | None:

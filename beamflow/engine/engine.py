@@ -121,6 +121,7 @@ class Engine:
             message = "this engine is running already; make another one for another store"
             raise EngineStoppedError(message)
         services = self._services
+        services.begin()
         root = Supervisor(
             [
                 ChildSpec("store", lambda: StoreKeeper(services, self._lease_wait)),
@@ -134,8 +135,11 @@ class Engine:
         system = System(root, clock=self._clock, observer=self._observe)
         try:
             await system.start()
-        except ChildStartError as error:
-            raise _cause(error) from error
+        except BaseException as error:
+            services.stopped = True
+            if isinstance(error, ChildStartError):
+                raise _cause(error) from error
+            raise
         self._system = system
         system.ref.monitor(self._gave_up)
         return self

@@ -11,7 +11,7 @@ import msgspec
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.engine.workflow_actor import Signal, Waiting
 from beamflow.errors import (
-    EngineStoppedError,
+    StoreUnavailableError,
     WorkflowClosedError,
     WorkflowFailedError,
     WorkflowNotFoundError,
@@ -135,7 +135,9 @@ class WorkflowHandle(Generic[R]):
             EngineStoppedError: likewise, the engine is stopping.
         """
         services = self._services
+        encode_json(name, "name of a signal")
         data = encode_json(payload, f"signal {name!r}")
+        again = False
         signal_id = str(uuid7(services.now(), services.random.getrandbits(74)))
         while True:
             if self.id not in services.actors:
@@ -145,15 +147,17 @@ class WorkflowHandle(Generic[R]):
                 continue
             acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             monitor = ref.monitor(partial(_give_up, acknowledged))
-            ref.cast(Signal(signal_id, name, data, acknowledged))
+            ref.cast(Signal(signal_id, name, data, acknowledged, again=again))
             try:
                 await asyncio.wait({acknowledged})
             finally:
                 monitor.cancel()
+                acknowledged.cancel()
             if not acknowledged.cancelled():
                 return acknowledged.result()
             if await self._is_recorded(signal_id):
                 return None
+            again = True
 
     async def history(self) -> list[Recorded]:
         """Return the workflow's events so far, oldest first.
@@ -161,8 +165,9 @@ class WorkflowHandle(Generic[R]):
         Raises:
             WorkflowNotFoundError: there is no such workflow.
             CorruptLogError: an event is damaged.
+            EngineStoppedError: the engine is not running.
         """
-        history = await self._services.store.read(self.id)
+        history = await self._services.opened.read(self.id)
         if not history:
             self._not_found()
         return history
@@ -172,20 +177,24 @@ class WorkflowHandle(Generic[R]):
 
         Suspends while nothing is new. Ends with the workflow's last event, or with the engine.
         Nothing is left out or repeated.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow.
+            CorruptLogError: an event is damaged.
+            EngineStoppedError: the engine is not running.
         """
         services = self._services
+        _ = services.opened
         follower = services.follow(self.id)
         try:
             while True:
                 follower.clear()
-                for recorded in await services.store.read(self.id, after):
+                for recorded in await self._news(after):
                     yield recorded
                     after = recorded.seq
                     if isinstance(recorded.event, WorkflowCompleted | WorkflowFailed):
                         return
-                if after == 0:
-                    self._not_found()
-                if services.lease is None:
+                if services.stopped:
                     return
                 await follower.wait()
         finally:
@@ -193,11 +202,27 @@ class WorkflowHandle(Generic[R]):
 
     # Behind it
 
+    async def _news(self, after: int) -> list[Recorded]:
+        """Return what follows a sequence number; nothing while the store is being opened again."""
+        services = self._services
+        if services.lease is None:
+            return []
+        try:
+            history = await services.store.read(self.id, after)
+        except StoreUnavailableError:
+            if services.lease is None:
+                return []
+            raise
+        if not history and after == 0:
+            self._not_found()
+        return history
+
     async def _last_event(self) -> Event:
         services = self._services
         end = services.wait_for_end(self.id)
         try:
-            if self.id in services.actors:
+            actor = services.actors.get(self.id)
+            if actor is not None and actor.alive:
                 return await end
             summary = await self._summary()
             if summary.state is WorkflowState.PARKED and self.id not in services.actors:
@@ -243,10 +268,7 @@ class WorkflowHandle(Generic[R]):
             raise WorkflowClosedError(self.id, message)
 
     async def _summary(self) -> Summary:
-        if self._services.lease is None:
-            message = "the engine is not running, or its store is being opened again"
-            raise EngineStoppedError(message)
-        summary = await self._services.store.summary(self.id)
+        summary = await self._services.opened.summary(self.id)
         if summary is None:
             self._not_found()
         return summary
@@ -254,7 +276,7 @@ class WorkflowHandle(Generic[R]):
     async def _is_recorded(self, signal_id: str) -> bool:
         return any(
             isinstance(recorded.event, SignalReceived) and recorded.event.id == signal_id
-            for recorded in await self._services.store.read(self.id)
+            for recorded in await self._services.opened.read(self.id)
         )
 
     def _not_found(self) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beamflow.errors import WorkflowParkedError
 from beamflow.model.events import DeadLetterReason
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
@@ -52,4 +53,20 @@ async def recover(services: Services, workflows: Workflows) -> None:
         after = letters.cursor
         if after is None:
             break
+    await _tell_waiters(services)
     services.log.info("workflows_recovered", count=woken)
+
+
+async def _tell_waiters(services: Services) -> None:
+    """Tell those who have waited since before the store failed of what ended in that moment."""
+    for workflow_id in services.awaited:
+        summary = await services.store.summary(workflow_id)
+        if summary is None or workflow_id in services.actors:
+            continue
+        if summary.state is WorkflowState.PARKED:
+            detail = summary.error or "see its dead letter"
+            parked = WorkflowParkedError(workflow_id, reason="dead letter", detail=detail)
+            services.ended(workflow_id, parked)
+        elif not summary.state.is_open:
+            services.ended(workflow_id, (await services.store.read(workflow_id))[-1].event)
+    services.look_again()

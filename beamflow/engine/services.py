@@ -55,6 +55,7 @@ class Services:
         around_step: what stands around each attempt, if anything does.
         actors: the workflows in memory, by id.
         crashes: how often a workflow's actor has crashed since it last got on, by id.
+        stopped: whether the engine has not been entered, was left, or has given up.
     """
 
     def __init__(
@@ -76,12 +77,25 @@ class Services:
         self.actors: dict[str, ActorRef] = {}
         self.dead_letters: ActorRef | None = None
         self.crashes: dict[str, int] = {}
+        self.stopped = True
         self._ends: dict[str, list[asyncio.Future[Event]]] = {}
         self._followers: dict[str, list[asyncio.Event]] = {}
 
     def now(self) -> int:
         """Return the wall clock's time, microseconds since the epoch."""
         return int(self.clock.now() * 1_000_000)
+
+    @property
+    def opened(self) -> Store:
+        """The store; raises `EngineStoppedError` while it is not open."""
+        if self.lease is None:
+            message = (
+                "the engine is not running; use it inside `async with Engine(...) as engine:`"
+                if self.stopped
+                else "the store is being opened again; try again in a moment"
+            )
+            raise EngineStoppedError(message)
+        return self.store
 
     @property
     def epoch(self) -> int:
@@ -123,10 +137,26 @@ class Services:
             else:
                 future.set_result(outcome)
 
+    def begin(self) -> None:
+        """Forget what an earlier life of the engine has left."""
+        self.stopped = False
+        self.actors.clear()
+        self.crashes.clear()
+
     def all_ended(self, error: BeamflowError) -> None:
         """Tell everybody that nothing will come any more."""
+        self.stopped = True
         for workflow_id in tuple(self._ends):
             self.ended(workflow_id, error)
+        self.look_again()
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """The workflows whose end somebody waits for."""
+        return tuple(self._ends)
+
+    def look_again(self) -> None:
+        """Have all who follow a log read it."""
         for followers in self._followers.values():
             for follower in followers:
                 follower.set()

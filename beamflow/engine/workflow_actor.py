@@ -76,12 +76,19 @@ class Waiting:
 class Signal:
     """A signal on its way; ``acknowledged`` is settled once it is in the log, or cannot be."""
 
-    __slots__ = ("acknowledged", "id", "name", "payload")
+    __slots__ = ("acknowledged", "again", "id", "name", "payload")
 
     def __init__(
-        self, signal_id: str, name: str, payload: bytes, acknowledged: asyncio.Future[None]
+        self,
+        signal_id: str,
+        name: str,
+        payload: bytes,
+        acknowledged: asyncio.Future[None],
+        *,
+        again: bool,
     ) -> None:
-        """Keep what is sent and who is told."""
+        """Keep what is sent, who is told, and whether an actor that has ended may have taken it."""
+        self.again = again
         self.id = signal_id
         self.name = name
         self.payload = payload
@@ -172,7 +179,7 @@ class WorkflowActor(Actor):
         self._timers.clear()
         if self._execution is not None:
             self._execution.close()
-        if isinstance(reason, Exception) and not isinstance(reason, StoreError):
+        if isinstance(reason, Exception) and not isinstance(reason, _OF_THE_STORE):
             crashes = services.crashes.get(self.workflow_id, 0) + 1
             services.crashes[self.workflow_id] = crashes
             services.log.error(
@@ -221,6 +228,10 @@ class WorkflowActor(Actor):
         append with their cause. Nobody sees what it came to before that is durable: if the append
         fails, this life and all that it has computed are over.
         """
+        for message in messages:
+            if type(message) is Signal and message.again:
+                messages = await self._not_recorded(messages)
+                break
         code = self._code
         time = max(self.services.now(), self._time)
         problem: Exception | None = None
@@ -253,6 +264,21 @@ class WorkflowActor(Actor):
         self._act(commands, events)
         if self._unwinding is not None and not self._running:
             await self._unwind(self._unwinding)
+
+    async def _not_recorded(self, messages: list[object]) -> list[object]:
+        """Leave out, and acknowledge, the signals that an earlier life has recorded."""
+        recorded = {
+            one.event.id
+            for one in await self.services.store.read(self.workflow_id)
+            if isinstance(one.event, SignalReceived)
+        }
+        left = []
+        for message in messages:
+            if type(message) is not Signal or message.id not in recorded:
+                left.append(message)
+            elif not message.acknowledged.done():
+                message.acknowledged.set_result(None)
+        return left
 
     def _event_of(self, message: object) -> Event | None:
         """Return the event a message comes to; None when it is out of date."""
@@ -311,6 +337,9 @@ class WorkflowActor(Actor):
             await self._append([started], time, ())
         except ConflictError:
             return False
+        except PayloadError as error:
+            self._accept(error)
+            raise Stop("normal") from error
         definition = self.services.definition(started.workflow)
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
@@ -399,6 +428,7 @@ class WorkflowActor(Actor):
 
     def _consequences(self, commands: list[Command]) -> Iterator[Event]:
         """Give what the code's commands add to the log; at its end, what it came to."""
+        self._check_host_loop()
         code = self._code
         for command in commands:
             match command:
@@ -407,13 +437,13 @@ class WorkflowActor(Actor):
                     if timer is not None and not timer.cancelled():
                         yield TimerStarted(op=op, due=timer.due)
                 case CancelTimer(op=op):
-                    if op in code.recorded_timers:
+                    timer = code.timers.get(op)
+                    if timer is not None and timer.recorded:
                         yield TimerCancelled(op=op)
                     else:
                         code.timers.pop(op, None)
                 case _:
                     pass
-        self._check_host_loop()
         if code.ended and not self._running:
             yield from self._outcome()
 
@@ -455,9 +485,9 @@ class WorkflowActor(Actor):
         for op, timer in tuple(code.timers.items()):
             if not timer.cancelled():
                 self._arm(op, timer.due, is_timer=True)
-                if op not in code.recorded_timers:
+                if not timer.recorded:
                     unrecorded.append(TimerStarted(op=op, due=timer.due))
-            elif op in code.recorded_timers:
+            elif timer.recorded:
                 unrecorded.append(TimerCancelled(op=op))
             else:
                 del code.timers[op]
@@ -690,11 +720,15 @@ def different_start(
 
 
 def _refuse(messages: Sequence[object], error: BaseException) -> None:
-    """Tell the senders that their signals are not (known to be) in the log."""
-    told = error if isinstance(error, StoreError) else EngineStoppedError("the engine stopped")
+    """Tell the senders that nobody knows whether their signals are in the log.
+
+    Where this life is over and the store is well, they look by themselves.
+    """
+    if not isinstance(error, StoreError) or isinstance(error, ConflictError):
+        return
     for message in messages:
         if isinstance(message, Signal) and not message.acknowledged.done():
-            message.acknowledged.set_exception(told)
+            message.acknowledged.set_exception(error)
 
 
 class _PoisonError(BeamflowError):
@@ -704,6 +738,7 @@ class _PoisonError(BeamflowError):
         super().__init__(f"its actor crashed {crashes} times in a row without getting on")
 
 
+_OF_THE_STORE = (StoreError, EngineStoppedError)
 _OF_THE_WAY_BACK = (CompensationStarted, CompensationCompleted, CompensationFailed)
 _REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
     (NondeterminismError, DeadLetterReason.NONDETERMINISM),

@@ -53,8 +53,7 @@ class Workflows:
             if there is None:
                 accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 ref = await self._spawn(workflow_id, started, accepted)
-                if ref is not None:
-                    await _settled(accepted, ref)
+                if ref is not None and await _settled(accepted, ref):
                     return
             else:
                 with contextlib.suppress(ActorStoppedError):
@@ -107,18 +106,18 @@ class Workflows:
             raise EngineStoppedError(_NOT_UP) from error
 
 
-async def _settled(accepted: asyncio.Future[None], ref: ActorRef) -> None:
-    """Wait for the start to be in the log, or for the end of the actor that sees to it."""
-
-    def stopped(_down: object) -> None:
-        if not accepted.done():
-            accepted.set_exception(EngineStoppedError(_NOT_UP))
-
-    monitor = ref.monitor(stopped)
+async def _settled(accepted: asyncio.Future[None], ref: ActorRef) -> bool:
+    """Wait for the start to be in the log; False when the actor that saw to it ended before."""
+    monitor = ref.monitor(lambda _: accepted.cancel())
     try:
-        await accepted
+        await asyncio.wait({accepted})
     finally:
         monitor.cancel()
+        accepted.cancel()
+    if accepted.cancelled():
+        return False
+    accepted.result()
+    return True
 
 
 _NOT_UP = (
