@@ -16,6 +16,7 @@ from beamflow.model.codec import Payload
 if TYPE_CHECKING:
     import random as random_module
     import uuid
+    from collections.abc import Coroutine
 
 __all__ = ["now", "random", "receive", "uuid4"]
 
@@ -23,14 +24,14 @@ T = TypeVar("T")
 
 
 @overload
-async def receive(name: str) -> Any: ...
+def receive(name: str) -> Coroutine[object, None, Any]: ...
 
 
 @overload
-async def receive(name: str, type: type[T]) -> T: ...
+def receive(name: str, type: type[T]) -> Coroutine[object, None, T]: ...
 
 
-async def receive(name: str, type: Any = Any) -> Any:
+def receive(name: str, type: Any = Any) -> Coroutine[object, None, Any]:
     """Take the next signal called ``name``, waiting for one if need be.
 
     Signals of one name are taken in the order in which they were acknowledged, each by one
@@ -44,7 +45,7 @@ async def receive(name: str, type: Any = Any) -> Any:
     Raises:
         PayloadError: the payload does not fit the type; the signal is consumed.
     """
-    return await required_runtime("receive").receive(name, _signal_payload(name, type))
+    return required_runtime("receive").receive(name, _signal_payload(name, type))
 
 
 def now() -> datetime:

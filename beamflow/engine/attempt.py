@@ -189,7 +189,7 @@ class StepAttempt(Attempt):
         return idempotency_key(self._workflow_id, self.call.op)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self.call.step.signature.arguments.decode(self.call.input)
+        return self.call.take_arguments()
 
     def _completed(self, result: Any) -> Attempted:
         call = self.call
@@ -238,7 +238,7 @@ class CompensationAttempt(Attempt):
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         call = self.call
         assert call.result is not None
-        args, kwargs = call.step.signature.arguments.decode(call.input)
+        args, kwargs = call.take_arguments()
         return (call.step.signature.result.decode(call.result), *args), kwargs
 
     def _completed(self, _result: Any) -> Attempted:

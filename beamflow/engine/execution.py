@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import CancelledError
-from collections import deque
 from contextvars import Context
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -48,6 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "StepCall", "new_execution", "replay"]
 
+_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
 _UNDECODED = object()
 _SHOWN_MAX = 200
 
@@ -67,6 +68,7 @@ class StepCall:
     """
 
     __slots__ = (
+        "_arguments",
         "attempt",
         "cancelled",
         "digest",
@@ -78,16 +80,28 @@ class StepCall:
         "step",
     )
 
-    def __init__(self, step: Step[..., Any], payload: bytes, future: asyncio.Future[Any]) -> None:
+    def __init__(
+        self,
+        step: Step[..., Any],
+        payload: bytes,
+        arguments: _Arguments,
+        future: asyncio.Future[Any],
+    ) -> None:
         self.op = 0
         self.step = step
         self.input = payload
+        self._arguments: _Arguments | None = arguments
         self.digest = digest(step.name, payload)
         self.future = future
         self.attempt = 1
         self.retry_at = 0
         self.cancelled = False
         self.result: Raw | None = None
+
+    def take_arguments(self) -> _Arguments:
+        """Return the arguments for the body: nobody else has these objects, or gets them again."""
+        arguments, self._arguments = self._arguments, None
+        return self.step.signature.arguments.decode(self.input) if arguments is None else arguments
 
     def __str__(self) -> str:
         arguments = self.input.decode(errors="replace")
@@ -105,7 +119,6 @@ class Execution(WorkflowLoop):
     Attributes:
         calls: steps without a recorded outcome, by op.
         timers: timers that have neither fired nor been given up in the log, by op.
-        recorded_timers: ops of those whose start is in the log.
         to_compensate: completed steps that have a compensation, in order of completion.
     """
 
@@ -119,7 +132,6 @@ class Execution(WorkflowLoop):
         "_waiters",
         "calls",
         "input",
-        "recorded_timers",
         "timers",
         "to_compensate",
         "workflow",
@@ -132,15 +144,14 @@ class Execution(WorkflowLoop):
         self.input = Raw(b"null")
         self.calls: dict[int, StepCall] = {}
         self.timers: dict[int, LoopTimer] = {}
-        self.recorded_timers: set[int] = set()
         self.to_compensate: list[StepCall] = []
         self._commands: list[Command] = []
         self._ops = 0
         self._main: WorkflowTask | None = None
         self._main_ended = False
         self._random: Random | None = None
-        self._signals: dict[str, deque[Raw]] = {}
-        self._waiters: dict[str, deque[asyncio.Future[Raw]]] = {}
+        self._signals: dict[str, list[Raw]] = {}
+        self._waiters: dict[str, list[asyncio.Future[Raw]]] = {}
 
     # For whoever drives it
 
@@ -166,17 +177,16 @@ class Execution(WorkflowLoop):
                 timer = self._started_timer(seq, event)
                 self.now = time
                 del self.timers[event.op]
-                self.recorded_timers.discard(event.op)
                 self.fire(timer)
                 self._activate()
             case TimerStarted():
-                self._started_timer(seq, event).due = event.due
-                self.recorded_timers.add(event.op)
+                timer = self._started_timer(seq, event)
+                timer.due = event.due
+                timer.recorded = True
             case TimerCancelled():
                 if not self._started_timer(seq, event).cancelled():
                     raise self._diverged(seq, event.op, f"timer (op {event.op}) given up")
                 del self.timers[event.op]
-                self.recorded_timers.discard(event.op)
             case SignalReceived():
                 self.now = time
                 self._offer(event.name, event.payload)
@@ -205,7 +215,7 @@ class Execution(WorkflowLoop):
     @property
     def ended(self) -> bool:
         """Whether the function has returned or raised, and every task that it left behind too."""
-        return self._main_ended and not self._tasks
+        return self._main_ended and not self.tasks_by_number
 
     @property
     def failure(self) -> BaseException | None:
@@ -240,8 +250,7 @@ class Execution(WorkflowLoop):
         """Issue a step and wait for its outcome."""
         arguments = step.signature.arguments
         payload = arguments.encode(args, kwargs)
-        arguments.decode(payload)
-        call = StepCall(step, payload, self.create_future())
+        call = StepCall(step, payload, arguments.decode(payload), self.create_future())
         self.issued.append(call)
         try:
             return await call.future
@@ -256,19 +265,15 @@ class Execution(WorkflowLoop):
         """Take the next signal of that name, waiting for one if need be."""
         kept = self._signals.get(name)
         if kept:
-            signal = kept.popleft()
+            signal = kept.pop(0)
             if not kept:
                 del self._signals[name]
-        else:
-            signal = await self._wait_for_signal(name)
-        return payload.decode(signal)
-
-    async def _wait_for_signal(self, name: str) -> Raw:
+            return payload.decode(signal)
         waiter: asyncio.Future[Raw] = self.create_future()
-        waiters = self._waiters.setdefault(name, deque())
+        waiters = self._waiters.setdefault(name, [])
         waiters.append(waiter)
         try:
-            return await waiter
+            signal = await waiter
         except CancelledError:
             if waiter.done() and not waiter.cancelled():
                 self._offer(name, waiter.result(), first=True)
@@ -278,6 +283,7 @@ class Execution(WorkflowLoop):
                 waiters.remove(waiter)
             if not waiters:
                 self._waiters.pop(name, None)
+        return payload.decode(signal)
 
     # Deliveries
 
@@ -311,11 +317,8 @@ class Execution(WorkflowLoop):
             if not waiter.done():
                 waiter.set_result(signal)
                 return
-        kept = self._signals.setdefault(name, deque())
-        if first:
-            kept.appendleft(signal)
-        else:
-            kept.append(signal)
+        kept = self._signals.setdefault(name, [])
+        kept.insert(0 if first else len(kept), signal)
 
     def _activate(self) -> None:
         """Let the code run, then number what it has asked for."""
@@ -337,7 +340,7 @@ class Execution(WorkflowLoop):
             for task in self.tasks:
                 task.cancel()
             self.drain()
-        if not self._tasks and self.generators:
+        if not self.tasks_by_number and self.generators:
             for generator in self.generators:
                 _ = self.create_task(generator.aclose())
             self.drain()

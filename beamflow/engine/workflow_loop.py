@@ -13,16 +13,14 @@ refused at the place of use with `HostLoopError`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import warnings
 from asyncio import events
 from math import isnan
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
-from zlib import crc32
 
 from beamflow.authoring.runtime import WorkflowRuntime
-from beamflow.engine.workflow_task import WorkflowTask
+from beamflow.engine.workflow_task import TaskHome, WorkflowTask
 from beamflow.errors import HostLoopError
 
 if TYPE_CHECKING:
@@ -46,15 +44,17 @@ class LoopTimer(asyncio.TimerHandle):
     Attributes:
         op: number of the timer among the commands, 0 until the activation ends.
         due: when it may fire, microseconds since the epoch.
+        recorded: whether its start is in the log.
     """
 
-    __slots__ = ("due", "op")
+    __slots__ = ("due", "op", "recorded")
 
     op: int
     due: int
+    recorded: bool
 
 
-class WorkflowLoop(WorkflowRuntime):
+class WorkflowLoop(TaskHome):
     """Runs the tasks of one workflow, one activation at a time.
 
     Args:
@@ -72,29 +72,20 @@ class WorkflowLoop(WorkflowRuntime):
         "_generators",
         "_host",
         "_parked",
-        "_ready",
         "_running",
-        "_tasks",
-        "_tasks_made",
         "issued",
         "now",
-        "seed",
         "timers_cancelled",
-        "workflow_id",
     )
 
     def __init__(self, workflow_id: str) -> None:
         """Make an empty loop at time 0."""
-        self.workflow_id = workflow_id
-        self.seed = crc32(workflow_id.encode()) << 20
+        super().__init__(workflow_id)
         self.now = 0
         self.issued: list[Any] = []
         self.timers_cancelled: list[LoopTimer] = []
-        self._ready: list[asyncio.Handle] = []
         self._parked: list[asyncio.Handle] = []
         self._running: asyncio.Handle | None = None
-        self._tasks: dict[int, WorkflowTask] = {}
-        self._tasks_made = 0
         self._generators: list[AsyncGenerator[Any, Any]] = []
         self._host: asyncio.AbstractEventLoop | None = None
         self._closed = False
@@ -136,8 +127,8 @@ class WorkflowLoop(WorkflowRuntime):
     def _run_ready(self) -> None:
         budget = _CALLBACKS_MAX
         redeliveries = _REDELIVERIES_MAX
-        while self._ready:
-            ready, self._ready = self._ready, []
+        while self.ready:
+            ready, self.ready = self.ready, []
             budget -= len(ready)
             if budget < 0:
                 self._refuse_to_spin()
@@ -145,11 +136,15 @@ class WorkflowLoop(WorkflowRuntime):
                 if handle._cancelled:
                     continue
                 self._running = handle
-                with contextlib.suppress(SystemExit):  # its task has it as its outcome
+                try:
                     handle._run()
+                except SystemExit:
+                    continue  # its task has it as its outcome
+                if self.unordered:
+                    self.put_in_order()
                 if self._parked and self._running is handle and redeliveries:
                     redeliveries -= 1
-                    self._ready.extend(self._parked)
+                    self.ready.extend(self._parked)
                     self._parked.clear()
 
     def _refuse_to_spin(self) -> NoReturn:
@@ -167,16 +162,16 @@ class WorkflowLoop(WorkflowRuntime):
         the garbage collector.
         """
         self._closed = True
-        self._ready.clear()
+        self.ready.clear()
         self._parked.clear()
-        if self._tasks:
+        if self.tasks_by_number:
             entered = self._enter()
             try:
                 with warnings.catch_warnings():
                     # of coroutines that were about to be awaited
                     warnings.simplefilter("ignore", RuntimeWarning)
-                    while self._tasks:
-                        self._tasks.popitem()[1].evict()
+                    while self.tasks_by_number:
+                        self.tasks_by_number.popitem()[1].evict()
             finally:
                 self._leave(*entered)
         self._generators.clear()
@@ -186,7 +181,7 @@ class WorkflowLoop(WorkflowRuntime):
     @property
     def tasks(self) -> tuple[WorkflowTask, ...]:
         """The tasks whose coroutines have not ended, in order of creation."""
-        return tuple(self._tasks.values())
+        return tuple(self.tasks_by_number.values())
 
     @property
     def generators(self) -> tuple[AsyncGenerator[Any, Any], ...]:
@@ -211,7 +206,7 @@ class WorkflowLoop(WorkflowRuntime):
             self._parked.append(handle)
             self._running = None
         else:
-            self._ready.append(handle)
+            self.ready.append(handle)
         return handle
 
     def call_later(
@@ -239,11 +234,12 @@ class WorkflowLoop(WorkflowRuntime):
             raise ValueError("a timer cannot be due at NaN")
         timer = LoopTimer(when, callback, args, self, context)
         timer.op = 0
+        timer.recorded = False
         timer.due = round(min(max(when, 0), _NEVER) * MICROSECONDS)
         if self._closed or when >= _NEVER:
             return timer
         if timer.due <= self.now:
-            self._ready.append(timer)
+            self.ready.append(timer)
         else:
             self.issued.append(timer)
         return timer
@@ -251,7 +247,7 @@ class WorkflowLoop(WorkflowRuntime):
     def fire(self, timer: LoopTimer) -> None:
         """Make a timer's callback ready, unless the code has cancelled it."""
         if not timer.cancelled():
-            self._ready.append(timer)
+            self.ready.append(timer)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         assert isinstance(handle, LoopTimer)
@@ -278,17 +274,7 @@ class WorkflowLoop(WorkflowRuntime):
                 "addresses, which no replay could repeat. Give it tasks: "
                 "as_completed([asyncio.create_task(each) for each in coroutines])"
             )
-        self._tasks_made += 1
-        task = self._tasks[self._tasks_made] = WorkflowTask(
-            coro,
-            loop=self,
-            seed=self.seed,
-            number=self._tasks_made,
-            forget=self._tasks.pop,
-            name=name,
-            context=context,
-        )
-        return task
+        return WorkflowTask(coro, loop=self, name=name, context=context)
 
     def get_task_factory(self) -> None:
         """There is none: the loop makes its own tasks."""
@@ -355,7 +341,7 @@ def _refused(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
-_own = set(vars(WorkflowLoop)) | set(vars(WorkflowRuntime))
+_own = {name for kind in (WorkflowLoop, TaskHome, WorkflowRuntime) for name in vars(kind)}
 for _name in vars(asyncio.AbstractEventLoop):
     if not _name.startswith("_") and _name not in _own:
         setattr(WorkflowLoop, _name, _refused(_name))

@@ -3,19 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine
 from contextvars import Context, copy_context
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
+from beamflow.authoring.runtime import WorkflowRuntime
 from beamflow.errors import HostLoopError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["WorkflowTask"]
+__all__ = ["TaskHome", "WorkflowTask"]
 
 _EVICTIONS_MAX = 100
+
+
+class TaskHome(WorkflowRuntime):
+    """What the tasks of a workflow see of their loop.
+
+    Attributes:
+        seed: the workflow's share of the hash of each task.
+        ready: what runs next.
+        unordered: wake-ups among them that came in an order which no replay repeats, each with the
+            number of its task.
+        tasks_by_number: the tasks whose coroutines have not ended, in order of creation.
+    """
+
+    __slots__ = ("_tasks_made", "ready", "seed", "tasks_by_number", "unordered")
+
+    def __init__(self, workflow_id: str) -> None:
+        """Begin without tasks."""
+        self.workflow_id = workflow_id
+        self.seed = crc32(workflow_id.encode()) << 20
+        self.ready: list[asyncio.Handle] = []
+        self.unordered: list[tuple[int, asyncio.Handle]] = []
+        self.tasks_by_number: dict[int, WorkflowTask] = {}
+        self._tasks_made = 0
+
+    def next_task_number(self) -> int:
+        """Count the tasks of this workflow."""
+        self._tasks_made += 1
+        return self._tasks_made
+
+    def put_in_order(self) -> None:
+        """Bring the unordered wake-ups into the order of their tasks, on the places they have."""
+        chosen = {id(handle) for _, handle in self.unordered}
+        places = [place for place, handle in enumerate(self.ready) if id(handle) in chosen]
+        self.unordered.sort(key=itemgetter(0))
+        for place, (_, handle) in zip(places, self.unordered, strict=True):
+            self.ready[place] = handle
+        self.unordered.clear()
 
 
 class WorkflowTask(asyncio.Task[Any]):
@@ -27,31 +68,28 @@ class WorkflowTask(asyncio.Task[Any]):
     Args:
         coro: what it runs.
         loop: the workflow's loop; a future of any other is refused where it is awaited.
-        seed: the workflow's share of the hash.
-        number: which task of the workflow it is, from 1.
-        forget: called with the number and None once the coroutine has ended.
         name: its name; made of the number without one.
         context: what it runs in; a copy of the current context without one.
     """
 
-    __slots__ = ("_hash",)
+    __slots__ = ("_hash", "_home")
 
     def __init__(
         self,
         coro: Coroutine[Any, Any, Any],
         *,
-        loop: asyncio.AbstractEventLoop,
-        seed: int,
-        number: int,
-        forget: Callable[[int, None], object],
+        loop: TaskHome,
         name: str | None,
         context: Context | None,
     ) -> None:
         """Schedule the coroutine on the loop."""
-        self._hash = seed ^ number * 0x9E3779B1
+        number = loop.next_task_number()
+        self._hash = loop.seed ^ number * 0x9E3779B1
+        self._home = loop
         if context is None:
             context = copy_context()
-        guarded = _Guarded(coro, loop, number, forget, context)
+        guarded = _Guarded(coro, loop, number, context)
+        loop.tasks_by_number[number] = self
         super().__init__(guarded, loop=loop, name=name or f"task-{number}", context=context)
 
     def __hash__(self) -> int:
@@ -61,6 +99,16 @@ class WorkflowTask(asyncio.Task[Any]):
     def __eq__(self, other: object) -> bool:
         """Compare by identity, as every task does."""
         return self is other
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel; what anyio cancels, in the order of a set of scopes, wakes in a fixed order."""
+        if sys._getframe(1).f_code.co_name != "_deliver_cancellation":
+            return super().cancel(msg)
+        ready = self._home.ready
+        before = len(ready)
+        cancelled = super().cancel(msg)
+        self._home.unordered += [(self._guarded.number, handle) for handle in ready[before:]]
+        return cancelled
 
     def get_coro(self) -> Any:
         """Return the author's coroutine, without the guard around it."""
@@ -86,11 +134,11 @@ class WorkflowTask(asyncio.Task[Any]):
     def evict(self) -> None:
         """End the coroutine where it stands, as its task, on a loop that is closed."""
         self._log_destroy_pending = False
-        asyncio.tasks._enter_task(self.get_loop(), self)
+        asyncio.tasks._enter_task(self._home, self)
         try:
             self._guarded.evict()
         finally:
-            asyncio.tasks._leave_task(self.get_loop(), self)
+            asyncio.tasks._leave_task(self._home, self)
 
 
 class _Evicted(BaseException):
@@ -104,20 +152,18 @@ class _Evicted(BaseException):
 class _Guarded(Coroutine[Any, Any, Any]):
     """A task's coroutine, which lets only futures of its own loop through."""
 
-    __slots__ = ("_context", "_forget", "_loop", "_number", "_refusal", "coro")
+    __slots__ = ("_context", "_loop", "_refusal", "coro", "number")
 
     def __init__(
         self,
         coro: Coroutine[Any, Any, Any],
-        loop: asyncio.AbstractEventLoop,
+        loop: TaskHome,
         number: int,
-        forget: Callable[[int, None], object],
         context: Context,
     ) -> None:
         self.coro = coro
         self._loop = loop
-        self._number = number
-        self._forget = forget
+        self.number = number
         self._context = context
         self._refusal: HostLoopError | None = None
 
@@ -127,7 +173,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
         try:
             awaited = self.coro.send(value)
         except BaseException:
-            self._forget(self._number, None)
+            self._loop.tasks_by_number.pop(self.number, None)
             raise
         if awaited is None or getattr(awaited, "_loop", None) is self._loop:
             return awaited
@@ -138,7 +184,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
         try:
             awaited = self.coro.throw(error)
         except BaseException:
-            self._forget(self._number, None)
+            self._loop.tasks_by_number.pop(self.number, None)
             raise
         if awaited is None or getattr(awaited, "_loop", None) is self._loop:
             return awaited
@@ -156,7 +202,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
 
     def close(self) -> None:
         self.coro.close()
-        self._forget(self._number, None)
+        self._loop.tasks_by_number.pop(self.number, None)
 
     def evict(self) -> None:
         for _ in range(_EVICTIONS_MAX):

@@ -64,7 +64,7 @@ class Driver:
         for op, timer in tuple(code.timers.items()):
             if timer.cancelled():
                 driver._give_up_timer(op)
-            elif op not in code.recorded_timers:
+            elif not timer.recorded:
                 driver._unrecorded.append(TimerStarted(op=op, due=timer.due))
         return driver
 
@@ -96,7 +96,7 @@ class Driver:
         if op not in code.timers:
             return
         unrecorded = [each for each in self._unrecorded if getattr(each, "op", 0) == op]
-        if not unrecorded and op in code.recorded_timers:
+        if not unrecorded and code.timers[op].recorded:
             self._unrecorded.append(TimerCancelled(op=op))
             return
         self._unrecorded = [each for each in self._unrecorded if each not in unrecorded]

@@ -88,7 +88,7 @@ class _Interpreter:
             self.saw(f"{node[0]} raised", error)
             raise
 
-    async def branch(self, number: int, node: Program) -> Any:
+    async def branch(self, number: int | str, node: Program) -> Any:
         _branch.set(f"{_branch.get()}.{number}")
         return await self.run(node)
 
@@ -165,12 +165,13 @@ class _Interpreter:
             case ["shielded", body]:
                 return await asyncio.shield(asyncio.create_task(self.run(body)))
             case ["spawn", name, body]:
-                self.named[name] = asyncio.create_task(self.branch(9, body))
+                self.named[name] = asyncio.create_task(self.branch("spawned", body))
                 return None
             case ["cancel", name]:
                 return name in self.named and self.named[name].cancel()
             case ["join", name]:
-                return await self.named[name] if name in self.named else None
+                joins_nobody = name not in self.named or ".spawned" in _branch.get()
+                return None if joins_nobody else await self.named[name]
             case ["first of", nodes]:
                 async for each in self._generate(nodes):
                     return each
