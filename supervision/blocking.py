@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeVar
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from supervision.events import ThreadLeft
 
@@ -30,22 +31,40 @@ async def in_thread(
         function: What to run.
         name: What to call it.
     """
-    left = ThreadLeft(path, incarnation, name)
-    ended = False
-
-    def work() -> _T:
-        nonlocal ended
-        try:
-            return function()
-        finally:
-            ended = True
-            with suppress(RuntimeError):  # the loop is closed, and nobody looks any more
-                runtime.loop.call_soon_threadsafe(runtime.leftovers.discard, left)
-
+    job = _Job(runtime, function)
     try:
-        return await asyncio.to_thread(work)
+        return await asyncio.to_thread(job.run)
     except asyncio.CancelledError:
-        if not ended:
-            runtime.leftovers.add(left)
+        if job.leave():
+            left = runtime.leftovers[job] = ThreadLeft(path, incarnation, name)
             runtime.tell(left)
         raise
+
+
+class _Job(Generic[_T]):
+    __slots__ = ("_begun", "_ended", "_function", "_left", "_lock", "_runtime")
+
+    def __init__(self, runtime: Runtime, function: Callable[[], _T]) -> None:
+        self._runtime = runtime
+        self._function = function
+        self._lock = Lock()
+        self._begun = self._ended = self._left = False
+
+    def run(self) -> _T:
+        with self._lock:
+            if self._left:
+                raise asyncio.CancelledError
+            self._begun = True
+        try:
+            return self._function()
+        finally:
+            with self._lock:
+                self._ended = True
+            with suppress(RuntimeError):  # the loop is closed, and nobody looks any more
+                self._runtime.loop.call_soon_threadsafe(self._runtime.leftovers.pop, self, None)
+
+    def leave(self) -> bool:
+        """Stop waiting; tells whether a thread goes on."""
+        with self._lock:
+            self._left = True
+            return self._begun and not self._ended

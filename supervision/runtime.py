@@ -100,7 +100,7 @@ class Runtime:
         self.around = around
         self.root: Any = None
         self.zombies: set[object] = set()
-        self.leftovers: set[Event] = set()
+        self.leftovers: dict[object, Event] = {}
         self.ladders: set[Hasty] = set()
         self.hurry_s: float | None = None
         self.max_zombies: int | None = None

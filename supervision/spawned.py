@@ -20,6 +20,8 @@ __all__ = ["RECANCELS_MAX", "RECANCEL_GAP_S", "Spawned"]
 RECANCEL_GAP_S: Final = 0.03
 RECANCELS_MAX: Final = 8
 BUDGET_S: Final = 5.0
+ATTEMPTS_MAX: Final = RECANCELS_MAX - 2
+"""Fewer than a killed actor has for itself, so that it does not become a zombie for its tasks' sake."""
 
 _T = TypeVar("_T")
 
@@ -110,7 +112,7 @@ class Spawned:
             task.cancel()
         patience = BUDGET_S
         attempts = 0
-        while tasks and attempts <= RECANCELS_MAX:
+        while tasks and attempts <= ATTEMPTS_MAX:
             try:
                 await self._all_ended(patience)
             except asyncio.CancelledError:

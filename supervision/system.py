@@ -121,7 +121,7 @@ class System(Generic[_R]):
     @property
     def leftovers(self) -> tuple[Event, ...]:
         """The threads that run on though their actors wait for them no more, as `ThreadLeft` events."""
-        return () if self._cell is None else tuple(self._cell.runtime.leftovers)
+        return () if self._cell is None else tuple(self._cell.runtime.leftovers.values())
 
     @property
     def signal(self) -> Signals | None:

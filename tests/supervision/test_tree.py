@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import io
 
 import pytest
+from rich.console import Console
 
 from supervision import Actor, ChildSpec, Supervisor, picture
 from supervision.testing import settle
@@ -53,3 +55,18 @@ async def test_snapshot(world):
             "└── ignoring (undefined)",
         ])  # fmt: skip
         await settle()
+
+
+async def test_rich_draws_the_same(world):
+    """rich draws what the plain picture shows, with colours, and square brackets in ids as they are."""
+    system = world.supervisor(
+        world.spec("worker"),
+        ChildSpec("[bold]", lambda: Supervisor(world.specs(1, 2)), type="supervisor"),
+    )
+    console = Console(record=True, width=100, file=io.StringIO())
+    async with system as sup:
+        await world.end((await world.kids(sup))["worker"])
+        console.print(system.tree())
+        drawn = [line.rstrip() for line in console.export_text(clear=False).splitlines()]
+        assert drawn == picture(system.tree()).splitlines()
+    assert "\x1b[" in console.export_text(styles=True)
