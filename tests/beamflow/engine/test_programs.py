@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from beamflow.engine.execution import Execution, StepCall
 
 _EVENTS_MAX = 40
-_EXAMPLES = int(os.environ.get("BEAMFLOW_PROGRAMS", "500"))
+_EXAMPLES = int(os.environ.get("BEAMFLOW_PROGRAMS", "300"))
 
 many = settings(
     max_examples=_EXAMPLES,
@@ -205,9 +205,9 @@ def test_a_cut_run_may_go_another_way(
 @given(programs, tapes, st.integers(0, 255), st.sampled_from(["rename", "argue", "insert"]))
 def test_changed_code_is_noticed(program: Program, tape: list[int], which: int, how: str) -> None:
     """Code whose step has another name, argument or place contradicts each log that has it."""
-    driver, _ = lived(program, tape)
     steps = list(steps_of(program))
     assume(steps)
+    driver, _ = lived(program, tape)
     changed = steps[which % len(steps)]
     recorded = [
         each.event.digest

@@ -1,0 +1,942 @@
+"""Plain asyncio, and anyio, on a loop that is a queue of callbacks and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import gc
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import warnings
+from contextlib import aclosing
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from beamflow import now, receive, step, workflow
+from beamflow.engine import workflow_loop
+from beamflow.errors import HostLoopError
+from beamflow.model.commands import CancelStep, RunStep, StartTimer
+from tests.beamflow.engine.driver import SECOND, START, Driver
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+
+@step
+async def fetch(key: str) -> Any:
+    return key
+
+
+@step
+async def other(key: str) -> Any:
+    return key
+
+
+def names(driver: Driver) -> list[str]:
+    """Return the steps asked for, in order."""
+    return [command.name for command in driver.commands if isinstance(command, RunStep)]
+
+
+def running(code: Callable[[], Any]) -> Driver:
+    """Start a coroutine function as a workflow."""
+    return Driver.start(workflow(code))
+
+
+# Together
+
+
+def test_gather_takes_results_in_the_order_of_the_calls() -> None:
+    """Whoever ends first, each result stands where its call stood."""
+
+    async def code() -> Any:
+        return await asyncio.gather(fetch("a"), other("b"))
+
+    driver = running(code)
+    assert names(driver) == ["fetch", "other"]
+    driver.complete("other", "B")
+    driver.complete("fetch", "A")
+    assert driver.result == ["A", "B"]
+
+
+def test_a_task_group_cancels_the_rest() -> None:
+    """A failing branch takes the others with it, and the step of one is given up."""
+
+    async def code() -> Any:
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fetch("a"))
+                group.create_task(other("b"))
+        except* ValueError as caught:
+            first = str(caught.exceptions[0])
+        return first
+
+    driver = running(code)
+    driver.fail("other", ValueError("no"))
+    assert driver.result == "no"
+    assert driver.commands[-1] == CancelStep(op=1)
+
+
+def test_a_task_group_cancels_what_has_not_begun() -> None:
+    """A task that is cancelled before its first turn leaves no coroutine behind."""
+
+    async def code() -> Any:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(fetch("a"))
+            task.cancel()
+        return task.cancelled()
+
+    driver = running(code)
+    assert driver.result is True
+    assert driver.commands == []
+
+
+def test_a_timeout_is_a_durable_timer() -> None:
+    """It is recorded, fires, cancels what it bounds and is told from other cancellations."""
+
+    async def code() -> Any:
+        try:
+            async with asyncio.timeout(60):
+                await fetch("a")
+        except TimeoutError:
+            return now().timestamp()
+
+    driver = running(code)
+    assert driver.commands[0] == StartTimer(op=1, due=START + 60 * SECOND)
+    driver.fire()
+    assert driver.result == START / SECOND + 60
+    assert driver.commands[-1] == CancelStep(op=2)
+
+
+def test_a_timeout_around_what_is_fast_costs_nothing() -> None:
+    """A timer that is set and given up within one activation is no command."""
+
+    async def code() -> Any:
+        async with asyncio.timeout(60):
+            await asyncio.sleep(0)
+        return await asyncio.wait_for(asyncio.sleep(0, "done"), 60)
+
+    driver = running(code)
+    assert driver.result == "done"
+    assert driver.commands == []
+
+
+def test_the_first_of_several_wins() -> None:
+    """asyncio.wait returns with one done; the rest is cancelled."""
+
+    async def code() -> Any:
+        tasks = [asyncio.create_task(fetch(key)) for key in "abcdef"]
+        done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        return [tasks.index(task) for task in done], [tasks.index(task) for task in pending]
+
+    driver = running(code)
+    driver.take(driver.completed(driver.calls[2], "c"))
+    done, pending = driver.result
+    assert done == [2]
+    assert sorted(pending) == [0, 1, 3, 4, 5]
+    cancelled = [each.op - 1 for each in driver.commands if isinstance(each, CancelStep)]
+    assert cancelled == pending
+
+
+def test_sets_of_tasks_have_one_order_in_all_processes() -> None:
+    """What depends on the order of a set is the same under every hash seed and address."""
+    code = textwrap.dedent("""
+        import asyncio, random
+        from beamflow import workflow
+        from tests.beamflow.engine.driver import Driver
+        ballast = [object() for _ in range(random.randrange(10_000))]
+
+        async def code() -> list[int]:
+            tasks = [asyncio.create_task(asyncio.sleep(1 + n % 3)) for n in range(40)]
+            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            order = [tasks.index(each) for each in (*done, *pending)]
+            ended = []
+            for each in asyncio.as_completed(tasks):
+                await each
+                ended.append(len(ended))
+            return [*order, *(tasks.index(each) for each in asyncio.all_tasks() & set(tasks))]
+
+        driver = Driver.start(workflow(code))
+        while driver.timers:
+            driver.fire()
+        print(driver.result)
+    """)
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        ).stdout
+        for seed in ("0", "1", "2", "random")
+    }
+    assert len(outputs) == 1
+    assert next(iter(outputs)).count(",") == 39
+
+
+def test_as_completed_yields_in_the_order_of_the_log() -> None:
+    """Results come as their events do."""
+
+    async def code() -> Any:
+        tasks = [asyncio.create_task(fetch(key)) for key in "abc"]
+        return [await each for each in asyncio.as_completed(tasks)]
+
+    driver = running(code)
+    for call in (driver.calls[2], driver.calls[0], driver.calls[1]):
+        driver.take(driver.completed(call, call.op))
+    assert driver.result == [3, 1, 2]
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited:RuntimeWarning")
+def test_as_completed_refuses_coroutines() -> None:
+    """It starts them in the order of their addresses; the error says what to give it."""
+
+    async def code() -> Any:
+        return [await each for each in asyncio.as_completed([fetch("a"), fetch("b")])]
+
+    with pytest.raises(HostLoopError, match="create_task"):
+        _ = running(code).result
+
+
+def test_queues_locks_and_their_like_join_branches() -> None:
+    """Queue, Lock, Semaphore, Event, Condition and Barrier need nothing but futures."""
+
+    async def code() -> Any:
+        queue: asyncio.Queue[str] = asyncio.Queue(maxsize=1)
+        lock, places, gate = asyncio.Lock(), asyncio.Semaphore(1), asyncio.Event()
+        changed, barrier = asyncio.Condition(), asyncio.Barrier(2)
+        seen: list[str] = []
+
+        async def produce() -> None:
+            async with lock, places:
+                for key in "abc":
+                    await queue.put(await fetch(key))
+            gate.set()
+            async with changed:
+                changed.notify_all()
+            await barrier.wait()
+
+        async def consume() -> None:
+            async with changed:
+                seen.append(await queue.get())
+                await changed.wait()
+            await gate.wait()
+            async with lock, places:
+                while not queue.empty():
+                    seen.append(await queue.get())
+            await barrier.wait()
+
+        taken = asyncio.create_task(consume())
+        made = asyncio.create_task(produce())
+        drained = asyncio.create_task(asyncio.wait_for(gate.wait(), 100))
+        await fetch("z")
+        seen.append(await queue.get())
+        await asyncio.gather(taken, made, drained)
+        return seen
+
+    driver = running(code)
+    for key in "zabc":
+        call = next(each for each in driver.calls if each.input == f'["{key}"]'.encode())
+        driver.take(driver.completed(call, key))
+    assert driver.result == ["a", "b", "c"]
+
+
+def test_shield_keeps_what_it_shields_from_cancellation() -> None:
+    """The waiter is cancelled, the step goes on and its result is still there."""
+
+    async def code() -> Any:
+        inner = asyncio.create_task(fetch("a"))
+        try:
+            async with asyncio.timeout(1):
+                await asyncio.shield(inner)
+        except TimeoutError:
+            return f"late {await inner}"
+
+    driver = running(code)
+    driver.fire()
+    assert [call.cancelled for call in driver.calls] == [False]
+    driver.complete("fetch", "A")
+    assert driver.result == "late A"
+
+
+def test_wait_for_gives_up_its_step() -> None:
+    """asyncio.wait_for cancels what took too long."""
+
+    async def code() -> Any:
+        try:
+            return await asyncio.wait_for(fetch("a"), 5)
+        except TimeoutError:
+            return "too long"
+
+    driver = running(code)
+    driver.fire()
+    assert driver.result == "too long"
+    assert CancelStep(op=2) in driver.commands
+
+
+def test_context_variables_belong_to_the_workflow() -> None:
+    """Branches inherit and do not leak; what the host has set is not there on replay either."""
+    variable: ContextVar[str] = ContextVar("variable", default="unset")
+
+    async def branch() -> str:
+        inherited = variable.get()
+        variable.set("branch")
+        await asyncio.sleep(0)
+        return inherited
+
+    async def code() -> Any:
+        before = variable.get()
+        variable.set("main")
+        return before, await asyncio.create_task(branch()), variable.get()
+
+    variable.set("host")
+    assert running(code).result == ("unset", "main", "main")
+
+
+def test_a_cancellation_reaches_a_step_that_runs() -> None:
+    """The branch is told at once; the step's late outcome changes nothing."""
+
+    async def code() -> Any:
+        task = asyncio.create_task(fetch("a"))
+        await other("b")
+        task.cancel()
+        (outcome,) = await asyncio.gather(task, return_exceptions=True)
+        return [type(outcome).__name__, await other("c")]
+
+    driver = running(code)
+    driver.complete("other", "B")
+    driver.complete("fetch", "A")
+    driver.complete("other", "C")
+    assert driver.result == ["CancelledError", "C"]
+
+
+# Time
+
+
+def test_equal_timers_fire_as_the_log_says() -> None:
+    """Timers of one due time are different timers; their order is recorded."""
+
+    async def code() -> Any:
+        order: list[int] = []
+
+        async def wait(number: int) -> None:
+            await asyncio.sleep(5)
+            order.append(number)
+
+        await asyncio.gather(wait(1), wait(2), wait(3))
+        return order
+
+    driver = running(code)
+    for op in (3, 1, 2):
+        driver.fire(op)
+    assert driver.result == [3, 1, 2]
+
+
+def test_a_sleep_of_nothing_yields_and_needs_no_log() -> None:
+    """sleep(0), a negative sleep and one below a microsecond let others run."""
+
+    async def code() -> Any:
+        order: list[str] = []
+
+        async def say(word: str, seconds: float) -> None:
+            order.append(word)
+            await asyncio.sleep(seconds)
+            order.append(word.upper())
+
+        await asyncio.gather(say("a", 0), say("b", -5), say("c", 1e-9))
+        return order
+
+    driver = running(code)
+    assert driver.result[:3] == ["a", "b", "c"]
+    assert sorted(driver.result[3:]) == ["A", "B", "C"]
+    assert driver.commands == []
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), 1e300])
+def test_a_timer_beyond_all_time_never_fires(seconds: float) -> None:
+    """No log can hold when it is due, and none has to."""
+
+    async def code() -> Any:
+        async with asyncio.timeout(seconds):
+            return await asyncio.wait_for(fetch("a"), seconds)
+
+    driver = running(code)
+    driver.complete("fetch", "A")
+    assert driver.result == "A"
+    assert len(driver.commands) == 1
+
+
+def test_a_timer_at_no_time_is_refused() -> None:
+    """NaN is a ValueError where it is used."""
+
+    async def code() -> Any:
+        await asyncio.sleep(float("nan"))
+
+    with pytest.raises(ValueError, match=r"(?i)nan"):
+        _ = running(code).result
+
+
+def test_a_long_time_is_a_time() -> None:
+    """A thousand years fit."""
+
+    async def code() -> Any:
+        await asyncio.sleep(1000 * 365 * 86400)
+        return "patient"
+
+    driver = running(code)
+    driver.fire()
+    assert driver.result == "patient"
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million callbacks take a second."""
+    monkeypatch.setattr(workflow_loop, "_CALLBACKS_MAX", 1000)
+
+
+@pytest.mark.usefixtures("_hasty")
+def test_a_loop_that_waits_for_nothing_is_refused() -> None:
+    """A workflow that spins is broken off, with its id and what to look for."""
+
+    async def code() -> Any:
+        for _ in itertools.repeat(None):
+            await asyncio.sleep(0)
+
+    with pytest.raises(HostLoopError, match="sleep"):
+        running(code)
+
+
+# Generators
+
+
+async def keys() -> AsyncIterator[str]:
+    """Yields what steps return; has something to do at its end."""
+    try:
+        for key in "abc":
+            yield await fetch(key)
+    finally:
+        await other("last")
+
+
+def test_an_asynchronous_generator_runs_on_the_loop() -> None:
+    """Its steps are recorded like any."""
+
+    async def code() -> Any:
+        return [key async for key in keys()]
+
+    driver = running(code)
+    for key in "abc":
+        driver.complete("fetch", key)
+    driver.complete("other")
+    assert driver.result == ["a", "b", "c"]
+
+
+def test_an_abandoned_generator_is_closed_when_the_workflow_ends() -> None:
+    """Not when memory is collected, which no log knows of; its `finally` may await steps."""
+
+    async def code() -> Any:
+        async for key in keys():
+            if key == "A":
+                break
+        return await fetch("after")
+
+    driver = running(code)
+    driver.complete("fetch", "A")
+    assert names(driver) == ["fetch", "fetch"]
+    driver.complete("fetch", "done")
+    assert names(driver) == ["fetch", "fetch", "other"]
+    assert not driver.execution.ended
+    driver.complete("other")
+    assert driver.result == "done"
+
+
+def test_a_generator_closed_in_time_is_closed_there() -> None:
+    """contextlib.aclosing works as everywhere."""
+
+    async def code() -> Any:
+        async with aclosing(keys()) as generator:
+            return await anext(generator)
+
+    driver = running(code)
+    driver.complete("fetch", "A")
+    driver.complete("other")
+    assert driver.result == "A"
+
+
+# anyio
+
+
+def test_anyio_runs_on_the_loop() -> None:
+    """Task groups, memory streams, events and cancel scopes."""
+
+    async def code() -> Any:
+        send, take = anyio.create_memory_object_stream[str](1)
+        got: list[str] = []
+
+        async def produce(key: str) -> None:
+            await send.send(await fetch(key))
+
+        async def consume() -> None:
+            got.extend([item async for item in take])
+
+        with anyio.move_on_after(60) as scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(consume)
+                async with send, anyio.create_task_group() as producers:
+                    producers.start_soon(produce, "a")
+                    producers.start_soon(produce, "b")
+        with anyio.move_on_after(5) as late:
+            await anyio.sleep_forever()
+        take.close()
+        return got, scope.cancelled_caught, late.cancelled_caught
+
+    driver = running(code)
+    driver.take(driver.completed(driver.calls[1], "B"))
+    driver.complete("fetch", "A")
+    driver.fire()
+    assert driver.result == (["B", "A"], False, True)
+
+
+def test_anyio_waits_for_a_shielded_task() -> None:
+    """The cancellation that anyio redelivers for as long as one lives does not keep the loop busy."""
+
+    async def code() -> Any:
+        with anyio.move_on_after(1):
+            try:
+                await fetch("a")
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await other("clean up")
+        return "clean"
+
+    driver = running(code)
+    driver.fire()
+    assert names(driver) == ["fetch", "other"]
+    driver.complete("other")
+    assert driver.result == "clean"
+
+
+def test_anyio_may_cancel_what_asyncio_waits_for() -> None:
+    """A task group of asyncio's wakes at each redelivery: that ends too, and goes on at an event."""
+
+    async def code() -> Any:
+        async def stubborn() -> None:
+            try:
+                await fetch("a")
+            finally:
+                await other("clean up")
+
+        with anyio.move_on_after(0):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(stubborn())
+        return "clean"
+
+    driver = running(code)
+    assert names(driver) == ["other"]
+    driver.complete("other")
+    assert driver.result == "clean"
+
+
+# Refused
+
+
+async def _open_socket() -> None:
+    await asyncio.open_connection("127.0.0.1", 1)
+
+
+async def _serve() -> None:
+    await asyncio.start_server(lambda _r, _w: None, "127.0.0.1", 0)
+
+
+async def _resolve() -> None:
+    await asyncio.get_running_loop().getaddrinfo("localhost", 1)
+
+
+async def _in_executor() -> None:
+    await asyncio.get_running_loop().run_in_executor(None, print)
+
+
+async def _to_thread() -> None:
+    await asyncio.to_thread(print)
+
+
+async def _anyio_thread() -> None:
+    await anyio.to_thread.run_sync(print)
+
+
+async def _anyio_file() -> None:
+    await anyio.open_file("x")
+
+
+async def _anyio_socket() -> None:
+    await anyio.connect_tcp("127.0.0.1", 1)
+
+
+async def _run_program() -> None:
+    await asyncio.create_subprocess_exec("true")
+
+
+async def _run_shell() -> None:
+    await asyncio.create_subprocess_shell("true")
+
+
+async def _handle_signal() -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
+
+
+async def _watch_file() -> None:
+    asyncio.get_running_loop().add_reader(0, print)
+
+
+async def _call_from_thread() -> None:
+    asyncio.get_running_loop().call_soon_threadsafe(print)
+
+
+async def _stop() -> None:
+    asyncio.get_running_loop().stop()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        _open_socket,
+        _serve,
+        _resolve,
+        _in_executor,
+        _to_thread,
+        _anyio_thread,
+        _anyio_file,
+        _anyio_socket,
+        _run_program,
+        _run_shell,
+        _handle_signal,
+        _watch_file,
+        _call_from_thread,
+        _stop,
+    ],
+)
+def test_what_no_replay_could_repeat_is_refused(use: Callable[[], Any]) -> None:
+    """The error is raised where the code is, is typed, and says what to do."""
+    driver = running(use)
+    try:
+        _ = driver.result
+    except* HostLoopError as refused:  # anyio wraps
+        errors = refused.exceptions
+    assert "@step" in str(errors[0])
+
+
+async def test_a_future_of_the_host_is_refused() -> None:
+    """Awaited directly or in a task, caught or not: the code is told, and may go on."""
+    future = asyncio.get_running_loop().create_future()
+
+    async def code() -> Any:
+        told: list[str] = []
+        for _ in range(3):
+            try:
+                await future
+            except HostLoopError as error:
+                told.append(str(error))
+        with pytest.raises(HostLoopError):
+            await asyncio.create_task(_awaiting(future))
+        return told
+
+    driver = running(code)
+    assert len(driver.result) == 3
+    assert "@step" in driver.result[0]
+    assert not future._asyncio_future_blocking
+    future.cancel()
+
+
+async def _awaiting(awaitable: Any) -> Any:
+    return await awaitable
+
+
+@pytest.mark.usefixtures("_hasty")
+async def test_a_future_of_the_host_cannot_keep_the_loop_busy() -> None:
+    """Code that catches the refusal and tries again for ever is broken off."""
+    future = asyncio.get_running_loop().create_future()
+
+    async def code() -> Any:
+        while True:
+            with contextlib.suppress(Exception):
+                await future
+
+    with pytest.raises(HostLoopError, match="callbacks in one activation"):
+        running(code)
+
+
+def test_what_is_no_future_at_all_is_refused() -> None:
+    """Awaitables of other frameworks yield anything."""
+
+    class Odd:
+        def __await__(self) -> Any:
+            yield "trap"
+
+    async def code() -> Any:
+        await Odd()
+
+    with pytest.raises(HostLoopError, match="trap"):
+        _ = running(code).result
+
+
+def test_a_thread_cannot_complete_a_future_of_the_loop() -> None:
+    """What a thread pool returns is not in the log: it is told so, in its thread."""
+    told: list[BaseException] = []
+
+    async def code() -> Any:
+        loop = asyncio.get_running_loop()
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            told.append(pool.submit(loop.call_soon_threadsafe, print).exception())  # type: ignore[arg-type]
+
+    assert running(code).execution.ended
+    assert isinstance(told[0], HostLoopError)
+
+
+# Taken out of memory
+
+
+@pytest.fixture(autouse=True)
+def _no_warning_when_collected() -> Iterator[None]:
+    """Whatever a test leaves to the garbage collector is left quietly."""
+    yield
+    gc.collect()
+
+
+def evicted(code: Callable[[], Any], *, steps: int = 1) -> Driver:
+    """Start a workflow, see that it waits for its step, and take it out of memory."""
+    driver = running(code)
+    assert len(driver.calls) == steps
+    driver.execution.close()
+    assert driver.execution.tasks == ()
+    assert driver.execution.issued == []
+    assert driver.execution.take_commands() == []
+    return driver
+
+
+seen: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_seen() -> None:
+    seen.clear()
+
+
+async def _sleeper() -> None:
+    seen.append("ran")
+
+
+async def _except_exception() -> None:
+    try:
+        await fetch("a")
+    except Exception:  # noqa: BLE001 - that is what is tested
+        seen.append("eaten")
+
+
+async def _except_base_exception() -> None:
+    try:
+        await fetch("a")
+    except BaseException:  # noqa: BLE001 - that is what is tested
+        await other("b")
+        seen.append("went on")
+
+
+async def _except_for_ever() -> None:
+    while True:
+        try:
+            await fetch("a")
+        except BaseException:  # noqa: BLE001 - that is what is tested
+            await asyncio.sleep(1)
+            seen.append("went on")
+
+
+async def _finally_awaits() -> None:
+    try:
+        await fetch("a")
+    finally:
+        seen.append("finally")
+        await other("b")
+        seen.append("went on")
+
+
+async def _finally_retries() -> None:
+    try:
+        await fetch("a")
+    finally:
+        while True:
+            try:
+                await other("b")
+                break
+            except Exception:  # noqa: BLE001 - that is what is tested
+                await asyncio.sleep(1)
+
+
+async def _finally_starts_tasks() -> None:
+    try:
+        await fetch("a")
+    finally:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_sleeper())
+            group.create_task(other("b"))
+        seen.append("went on")
+
+
+async def _finally_receives() -> None:
+    try:
+        await fetch("a")
+    finally:
+        await receive("kept")
+        seen.append("went on")
+
+
+async def _outer_catches() -> None:
+    try:
+        await _except_base_exception()
+    except Exception:  # noqa: BLE001 - that is what is tested
+        seen.append("eaten")
+        await asyncio.shield(other("c"))
+
+
+async def _in_timeouts() -> None:
+    try:
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            group.create_task(asyncio.wait_for(fetch("a"), 3))
+    except Exception:  # noqa: BLE001 - that is what is tested
+        seen.append("eaten")
+
+
+async def _in_anyio() -> None:
+    try:
+        with anyio.move_on_after(5):
+            async with anyio.create_task_group() as group:
+                group.start_soon(fetch, "a")
+    except Exception:  # noqa: BLE001 - that is what is tested
+        seen.append("eaten")
+
+
+async def _with_unawaited() -> None:
+    coroutines = [fetch("a"), other("b")]
+    for each in coroutines:
+        await each
+
+
+async def _in_generator() -> None:
+    async with aclosing(keys()) as generator:
+        await anext(generator)
+        seen.append("went on")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        _except_exception,
+        _except_base_exception,
+        _except_for_ever,
+        _finally_awaits,
+        _finally_retries,
+        _finally_starts_tasks,
+        _finally_receives,
+        _outer_catches,
+        _in_timeouts,
+        _in_anyio,
+        _with_unawaited,
+        _in_generator,
+    ],
+)
+def test_nothing_runs_on_when_a_workflow_leaves_memory(code: Callable[[], Any]) -> None:
+    """No code goes past its next await, nothing is caught as an error, nothing is complained of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evicted(code)
+        gc.collect()
+    assert [each for each in seen if each != "finally"] == []
+
+
+def test_a_generator_left_alone_does_not_wake_when_collected() -> None:
+    """Its `finally` is for the end of the workflow, and this is not its end."""
+
+    async def code() -> None:
+        async for _ in keys():
+            break
+        await other("b")
+
+    driver = running(code)
+    driver.complete("fetch", "A")
+    driver.execution.close()
+    del driver
+    gc.collect()
+
+
+def test_a_kept_signal_is_not_taken_by_a_workflow_that_leaves() -> None:
+    """What waits in memory waits in the log as well, for the next run."""
+    driver = running(_finally_receives)
+    driver.signal("kept")
+    driver.execution.close()
+    assert seen == []
+
+
+def test_closing_twice_is_closing_once() -> None:
+    """Nor does it matter whether the workflow has ended."""
+    driver = evicted(_except_exception)
+    driver.execution.close()
+    ended = running(_sleeper)
+    ended.execution.close()
+    assert seen == ["ran"]
+
+
+async def test_the_host_is_back_in_its_place_after_each_drain() -> None:
+    """Its loop, its current task, its hooks for generators: whatever the code did."""
+
+    async def fine() -> None:
+        await asyncio.sleep(0)
+
+    async def ctrl_c() -> None:
+        raise KeyboardInterrupt
+
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    def here() -> tuple[Any, ...]:
+        return asyncio.get_running_loop(), asyncio.current_task(), sys.get_asyncgen_hooks()
+
+    before = here()
+    running(fine)
+    assert here() == before
+    with pytest.raises(KeyboardInterrupt):
+        running(ctrl_c)
+    assert here() == before
+    driver = running(leave)
+    with pytest.raises(SystemExit):
+        _ = driver.result
+    assert here() == before
+    running(_except_exception).execution.close()
+    assert here() == before
+
+
+async def test_what_a_callback_raises_is_reported_to_the_host() -> None:
+    """Its loop's exception handler hears of it, with the workflow's id."""
+    reports: list[dict[str, Any]] = []
+    host = asyncio.get_running_loop()
+    old = host.get_exception_handler()
+    host.set_exception_handler(lambda _, report: reports.append(report))
+
+    async def code() -> None:
+        asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+        await asyncio.sleep(0)
+
+    running(code)
+    host.set_exception_handler(old)
+    (report,) = reports
+    assert isinstance(report["exception"], ZeroDivisionError)
+    assert report["workflow_id"] == "wf"
