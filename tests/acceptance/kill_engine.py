@@ -47,14 +47,18 @@ class Ledger:
         self._life = life
         self._runs = 0
 
-    def begin(self) -> str:
-        """Note that a run of a step begins; return the name that no other run has."""
+    def begin(self, because: str = "") -> str:
+        """Note that a run of a step begins; return the name that no other run has.
+
+        Args:
+            because: the run or the word without which it would not be made.
+        """
         self._runs += 1
         run = f"{self._life}.{self._runs}"
-        self.note("began", run)
+        self.note("began", run, because)
         return run
 
-    def note(self, what: str, run: str) -> None:
+    def note(self, what: str, run: str, because: str = "") -> None:
         """Write a line."""
         info = current_step()
         line = json.dumps(
@@ -66,6 +70,7 @@ class Ledger:
                 "step": info.step,
                 "attempt": info.attempt,
                 "time": time.time_ns() // 1000,
+                "because": because,
             }
         )
         os.write(self._file, f"{line}\n".encode())
@@ -85,9 +90,9 @@ def is_unlucky() -> bool:
     return info.attempt <= crc32(info.idempotency_key.encode()) % 3
 
 
-async def act() -> str:
+async def act(because: str) -> str:
     """Do what a step does, or fail at it; return the name of the run."""
-    run = ledger.begin()
+    run = ledger.begin(because)
     await asyncio.sleep(moment(run, "before"))
     if is_unlucky():
         ledger.note("failed", run)
@@ -98,13 +103,13 @@ async def act() -> str:
 
 
 @step(retry=STUBBORN)
-async def work(_part: int) -> str:
+async def work(because: str = "") -> str:
     """Fail at times, then succeed."""
-    return await act()
+    return await act(because)
 
 
 @step(retry=STUBBORN)
-def work_in_thread(_part: int) -> str:
+def work_in_thread() -> str:
     """Do it in a worker thread."""
     run = ledger.begin()
     if is_unlucky():
@@ -115,9 +120,9 @@ def work_in_thread(_part: int) -> str:
 
 
 @step(timeout=0.05, retry=STUBBORN)
-async def dawdle() -> str:
+async def dawdle(because: str) -> str:
     """Be too slow the first time."""
-    run = ledger.begin()
+    run = ledger.begin(because)
     await asyncio.sleep(60 if current_step().attempt == 1 else 0)
     ledger.note("did", run)
     return run
@@ -132,27 +137,27 @@ async def hang() -> str:
 
 
 @step(retry=STUBBORN)
-async def reserve(_number: int) -> str:
+async def reserve(because: str = "") -> str:
     """Do what can be undone."""
-    return await act()
+    return await act(because)
 
 
 @reserve.compensation(retry=STUBBORN)
-async def cancel(_run: str, _number: int) -> None:
+async def cancel(run: str, _because: str) -> None:
     """Undo it."""
-    await act()
+    await act(run)
 
 
 @step(retry=STUBBORN)
-async def charge(_number: int) -> str:
-    """Do what can be undone, and be cut off at it."""
-    return await act()
+async def charge(because: str = "") -> str:
+    """Do what can be undone, and be given up at it."""
+    return await act(because)
 
 
 @charge.compensation(retry=STUBBORN)
-async def refund(_run: str, _number: int) -> None:
+async def refund(run: str, _because: str) -> None:
     """Undo it."""
-    await act()
+    await act(run)
 
 
 @step(retry=Retry(max_attempts=2, initial=0.02))
@@ -165,15 +170,15 @@ async def refuse() -> str:
 
 async def side(part: int) -> str:
     """Go two steps of a branch, with a sleep between them that differs from branch to branch."""
-    await work(part)
+    first = await work()
     await asyncio.sleep(0.05 * part)
-    return await work(part)
+    return await work(first)
 
 
 @workflow
 async def branches(_number: int) -> list[str]:
     """Fan out, wait, fan out again."""
-    first = await asyncio.gather(side(1), side(2), work_in_thread(3))
+    first = await asyncio.gather(side(1), side(2), work_in_thread())
     await asyncio.sleep(0.1)
     async with asyncio.TaskGroup() as group:
         second = [group.create_task(side(part)) for part in range(3)]
@@ -188,7 +193,7 @@ async def conversation(_number: int) -> list[int]:
     async def listen() -> None:
         while len(heard) < WORDS:
             heard.append(await receive("word", int))
-            await work(heard[-1])
+            await work(f"word {heard[-1]}")
 
     async with asyncio.TaskGroup() as group:
         group.create_task(listen())
@@ -204,7 +209,7 @@ async def conversation(_number: int) -> list[int]:
 @workflow
 async def race(_number: int) -> list[str]:
     """Take the first of two, give up what hangs, try again what is too slow."""
-    winner = asyncio.create_task(work(1))
+    winner = asyncio.create_task(work())
     loser = asyncio.create_task(asyncio.sleep(30))
     done, _ = await asyncio.wait({winner, loser}, return_when=asyncio.FIRST_COMPLETED)
     loser.cancel()
@@ -213,7 +218,7 @@ async def race(_number: int) -> list[str]:
         async with asyncio.timeout(0.1):
             await hang()
     except TimeoutError:
-        results.append(await dawdle())
+        results.append(await dawdle(results[0]))
     return results
 
 
@@ -222,9 +227,10 @@ async def saga(number: int) -> list[str]:
     """Of three, one goes well, one fails with much to undo, one before there is anything."""
     if number % 3 == 2:
         await refuse()
-    kept = [await reserve(1), await reserve(2)]
+    kept = [await reserve()]
+    kept.append(await reserve(kept[0]))
     async with asyncio.TaskGroup() as group:
-        charges = [group.create_task(charge(part)) for part in range(3)]
+        charges = [group.create_task(charge(kept[1])) for _ in range(3)]
         if number % 3 == 1:
             await asyncio.sleep(0.01)
             group.create_task(refuse())

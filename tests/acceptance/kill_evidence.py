@@ -62,6 +62,7 @@ class Mark(msgspec.Struct, frozen=True):
     step: str
     attempt: int
     time: int
+    because: str
 
     @property
     def workflow_id(self) -> str:
@@ -171,6 +172,7 @@ class Witness:
         self.run_twice = sum(looked_at(key, same) for key, same in runs.items())
         for stream, history in log.items():
             _Stream(stream, history, runs, did).look()
+        look_at_causes(log, runs)
         self._look_at_ends(log, marks)
         self._look_at_compensations(log, runs)
         self.log, self.marks = log, marks
@@ -214,6 +216,24 @@ class Witness:
                     last = runs[f"{stream}/{recorded.event.op}/compensation"][-1].run
                     before = self.undone_by.setdefault(f"{stream}/{recorded.event.op}", last)
                     assert before == last, f"{stream}: op {recorded.event.op} was undone again"
+
+
+def look_at_causes(log: Log, runs: dict[str, list[Mark]]) -> None:
+    """Nothing was done because of something that is not in the log."""
+    recorded = {
+        f"{stream}: {msgspec.json.decode(one.event.result)}"
+        for stream, history in log.items()
+        for one in history
+        if isinstance(one.event, StepCompleted)
+    }
+    recorded |= {
+        f"{stream}: word {word}" for stream, history in log.items() for word in heard(history)
+    }
+    for same in runs.values():
+        for run in same:
+            assert run.workflow_id in log, f"{run} belongs to nothing that was started"
+            cause = f"{run.workflow_id}: {run.because}"
+            assert not run.because or cause in recorded, f"its cause is not in the log: {run}"
 
 
 def looked_at(key: str, runs: list[Mark]) -> int:
