@@ -184,7 +184,7 @@ class WorkflowHandle(Generic[R]):
             EngineStoppedError: the engine is not running.
         """
         services = self._services
-        _ = services.opened
+        closed = not (await self._summary()).state.is_open
         follower = services.follow(self.id)
         try:
             while True:
@@ -194,7 +194,7 @@ class WorkflowHandle(Generic[R]):
                     after = recorded.seq
                     if isinstance(recorded.event, WorkflowCompleted | WorkflowFailed):
                         return
-                if services.stopped:
+                if closed or services.stopped:
                     return
                 await follower.wait()
         finally:
@@ -208,14 +208,11 @@ class WorkflowHandle(Generic[R]):
         if services.lease is None:
             return []
         try:
-            history = await services.store.read(self.id, after)
+            return await services.store.read(self.id, after)
         except StoreUnavailableError:
             if services.lease is None:
                 return []
             raise
-        if not history and after == 0:
-            self._not_found()
-        return history
 
     async def _last_event(self) -> Event:
         services = self._services

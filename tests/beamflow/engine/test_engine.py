@@ -25,12 +25,14 @@ from beamflow import (
     workflow,
 )
 from beamflow.events import WorkflowStarted
+from beamflow.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from beamflow.events import Event
     from beamflow.stores.base import Store
-    from beamflow.stores.memory import MemoryStore
     from supervision.testing import ManualClock
 
 
@@ -182,24 +184,30 @@ async def test_arguments_that_do_not_fit_are_refused(place: str | Store) -> None
         with pytest.raises(PayloadError, match=r"order\.cents"):
             await engine.start(pay, wrong, id="one")
         with pytest.raises(PayloadError):
-            await engine.start(pay, id="one")  # type: ignore[call-arg]
+            await engine.start(pay, id="one")  # type: ignore[arg-type]
         with pytest.raises(PayloadError):
             await engine.start(pay, Order("\ud800", 1), id="one")
         assert await ids_of(engine) == []
 
 
-async def test_a_start_that_cannot_be_recorded_is_refused(place: str | Store) -> None:
+async def test_a_start_that_cannot_be_recorded_is_refused(clock: ManualClock) -> None:
     """It is not acknowledged, and nothing is left of it."""
 
-    @workflow(name="lone \ud800")
-    async def unwritable() -> None:
-        pass
+    class SmallStore(MemoryStore):
+        async def append(
+            self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        ) -> None:
+            if isinstance(events[0], WorkflowStarted):
+                raise PayloadError(f"event for {stream!r}", "it is larger than the store can hold")
+            await super().append(stream, expected, events, time=time, epoch=epoch)
 
-    async with Engine(place, workflows=[unwritable]) as engine:
-        with pytest.raises(PayloadError):
-            await engine.start(unwritable, id="one")
+    store = SmallStore(clock=lambda: 0)
+    async with Engine(store, workflows=[pay], clock=clock) as engine:
+        with pytest.raises(PayloadError, match="larger"):
+            await engine.start(pay, ANN, id="one")
         with pytest.raises(WorkflowNotFoundError):
             await engine.handle("one").result()
+        assert await engine.dead_letters.list() == []
 
 
 # definitions
