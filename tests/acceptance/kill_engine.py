@@ -5,6 +5,8 @@ and ``["finish"]``, which lets the process end once no workflow is open. What ha
 is told on standard output, a line and a system call each: ``ready``, ``started ID``,
 ``signalled ID NUMBER``, ``finished``.
 
+A process that hangs ends itself and shows on standard error where it hung.
+
 The steps leave their marks in the ledger, a file that beamflow knows nothing of. They are written
 at once and not synced: a kill takes the process, not what the kernel has.
 """
@@ -12,6 +14,7 @@ at once and not synced: a kill takes the process, not what the kernel has.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import json
 import os
 import random
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from beamflow import Workflow
 
+HANGS_S = 60
 WORDS = 3
 STUBBORN = Retry(max_attempts=4, initial=0.03)
 
@@ -286,5 +290,6 @@ async def main(database: Path) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(HANGS_S, exit=True)
     ledger = Ledger(sys.argv[2], int(sys.argv[3]))
     asyncio.run(main(Path(sys.argv[1])))

@@ -103,7 +103,7 @@ class Folder:
 
     def end(self, process: subprocess.Popen[str], commands: Iterable[Command] = ()) -> list[str]:
         """Hand over the last commands and return what the life tells until it ends."""
-        told, _ = process.communicate("".join(map(line, commands)), timeout=50)
+        told, _ = process.communicate("".join(map(line, commands)))
         complaints = self._complaints.read_text()
         assert not complaints, complaints
         return told.splitlines()
