@@ -25,7 +25,7 @@ test: $(DEV) ## run all tests (ARGS="-k name" narrows, WORKERS=0 for one process
 
 check: fmt-check lint type imports docs wheel-test test ## all that must be green before a change lands
 
-bench: $(DEV) ## measure: workflows/s, steps/s, latency, memory
+bench: $(DEV) .venv/.bench ## measure: workflows/s, steps/s, latency, memory
 	$(BIN)/python -m benchmarks $(ARGS)
 
 docs: $(DEV) ## build the documentation into site/, warnings are errors

@@ -297,4 +297,4 @@ class Actor:
         for item in reversed(stashed or ()):
             if type(item) is Call:
                 item.deferred = False
-            cell.mailbox.user.appendleft(item)
+            cell.mailbox.lane.appendleft(item)

@@ -336,7 +336,7 @@ class Cell:
         limit = self.mailbox.limit or 0
         if refused is Put.FULL:
             raise MailboxFullError(self.path, limit)
-        lost = self.mailbox.user.popleft() if refused is Put.EVICTED else item
+        lost = self.mailbox.lane.popleft() if refused is Put.EVICTED else item
         if type(lost) is Call:
             lost.fail(MailboxFullError(self.path, limit))
         self.dead_letter(lost, "full")

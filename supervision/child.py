@@ -125,6 +125,7 @@ class ChildSpec:
     isolation: Isolation = field(default=Isolation.TASK, kw_only=True)
     on_system_exit: OnSystemExit = field(default=OnSystemExit.CRASH, kw_only=True)
     restart_stash: int = field(default=0, kw_only=True)
+    _bare: ChildSpec | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields in OTP's order and fill in the default budget."""
@@ -203,11 +204,14 @@ class ChildSpec:
             ) from error
 
     def without_start(self) -> ChildSpec:
-        """Give a copy which holds no start function; it cannot be started."""
-        bare = object.__new__(ChildSpec)
-        for name in self.__slots__:
-            object.__setattr__(bare, name, getattr(self, name))
-        object.__setattr__(bare, "start", _forgotten)
+        """Give a copy which holds no start function, one for all children; it cannot be started."""
+        bare = self._bare
+        if bare is None:
+            bare = object.__new__(ChildSpec)
+            for name in self.__slots__:
+                object.__setattr__(bare, name, getattr(self, name))
+            object.__setattr__(bare, "start", _forgotten)
+            object.__setattr__(self, "_bare", bare)
         return bare
 
     @property

@@ -18,7 +18,6 @@ from supervision.messages import (
     Continue,
     ExitSignal,
     GetState,
-    Ignore,
     Info,
     StopRequest,
     Suspend,
@@ -107,18 +106,24 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
     """
     reason: ExitReason = NORMAL
     mailbox = cell.mailbox
-    user = mailbox.user
     handled = 0
     started = 0.0
     try:
-        if await _begin(actor, cell) is IGNORE:
+        first = await actor.init()
+        if first is IGNORE:
+            await cell.end_tasks()
+            cell.report_started(IGNORE)
             return NORMAL
+        cell.report_started(None)
+        while first is not None:
+            first = await actor.handle_continue(_term(first))
         while True:
             if cell.requested or cell.killed:
                 raise CancelledError  # noqa: TRY301 - as if a callback had not swallowed it
             if mailbox.system:
                 await _handle_system(actor, cell, mailbox.system.popleft())
                 continue
+            user = mailbox.user
             if not user or mailbox.paused:
                 handled = 0
                 if actor.idle_timeout is None:
@@ -168,18 +173,6 @@ async def _wait_idle(actor: Actor, cell: Cell, seconds: float) -> None:
         timer.cancel()
     if idle and not mailbox.paused:
         await actor.handle_info(IDLE)
-
-
-async def _begin(actor: Actor, cell: Cell) -> Ignore | None:
-    first = await actor.init()
-    if first is IGNORE:
-        await cell.end_tasks()
-        cell.report_started(IGNORE)
-        return IGNORE
-    cell.report_started(None)
-    while first is not None:
-        first = await actor.handle_continue(_term(first))
-    return None
 
 
 def _turn_is_over(cell: Cell, handled: int, started: float) -> bool:

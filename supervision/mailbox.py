@@ -47,7 +47,8 @@ class Mailbox:
     In the user lane a cast stands as the bare message, calls and infos as `Call` and `Info`.
 
     Attributes:
-        user: The user lane; the actor's loop takes from its left.
+        user: The user lane; the actor's loop takes from its left. It is made with the first message,
+            because an empty deque is the biggest part of an idle actor.
         system: The system lane, made when it is first needed.
         paused: While true, `wait` does not return for the user lane.
     """
@@ -61,7 +62,7 @@ class Mailbox:
             limit: How many messages the user lane holds; None for as many as come.
             overflow: What happens to one more.
         """
-        self.user: deque[object] = deque()
+        self.user: deque[object] | None = None
         self.system: deque[object] | None = None
         self.paused = False
         self._limit = limit
@@ -85,9 +86,15 @@ class Mailbox:
 
         Never suspends; gives None when all went well.
         """
-        if len(self.user) >= self._capacity:
+        user = self.user
+        if user is None:
+            if self._capacity <= 0:
+                return self._refuse(item)
+            self.user = deque((item,))
+        elif len(user) >= self._capacity:
             return self._refuse(item)
-        self.user.append(item)
+        else:
+            user.append(item)
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -118,17 +125,25 @@ class Mailbox:
         self._waiter = waiter = loop.create_future()
         return waiter
 
+    @property
+    def lane(self) -> deque[object]:
+        """The user lane, made if need be."""
+        if self.user is None:
+            self.user = deque()
+        return self.user
+
     def freed(self) -> None:
         """Let those in whose senders wait for room, in their order.
 
         Called by whoever took a message.
         """
         room = self._room
-        while room and len(self.user) < self._capacity:
+        user = self.lane
+        while room and len(user) < self._capacity:
             item, sender = room.popleft()
             if sender.done():
                 continue
-            self.user.append(item)
+            user.append(item)
             if type(item) is not Call:
                 sender.set_result(True)
 
@@ -187,11 +202,10 @@ class Mailbox:
     def drain(self) -> list[object]:
         """Close, and take out all that is left: the user lane, and the calls in the system lane."""
         self.close()
-        left = list(self.user)
+        left = list(self.user or ())
         left.extend(item for item in self.system or () if type(item) is Call)
         left.extend(item for item, _ in self._room or () if type(item) is Call)
-        self.user.clear()
-        self.system = self._room = None
+        self.user = self.system = self._room = None
         return left
 
     def _refuse(self, item: object) -> Put:
@@ -201,5 +215,5 @@ class Mailbox:
             return Put.FULL
         if self._overflow is Overflow.DROP_NEWEST:
             return Put.DROPPED
-        self.user.append(item)
+        self.lane.append(item)
         return Put.EVICTED

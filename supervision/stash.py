@@ -83,7 +83,7 @@ class RestartStash:
         """Give all to a new life, whose init has not begun; from now on it gets everything."""
         self._closed = False
         self._cell = cell
-        cell.mailbox.user.extend(self._items)
+        cell.mailbox.lane.extend(self._items)
         self._items.clear()
 
     def close(self, cell: Life | None) -> None:

@@ -221,7 +221,7 @@ class System(Generic[_R]):
         kind: type[BaseException] | None,
         error: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> bool | None:
         """Stop the tree.
 
         An exception of the block goes on; else what had ended the tree is raised. A block that was

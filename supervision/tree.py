@@ -127,7 +127,7 @@ def _node(
         incarnation=cell.incarnation,
         restarts=restarts,
         age_s=clock.monotonic() - cell.born_at if lives else 0.0,
-        mailbox=len(cell.mailbox.user) + len(cell.mailbox.system or ()),
+        mailbox=len(cell.mailbox.user or ()) + len(cell.mailbox.system or ()),
         handling="" if cell.current is None else _handling(cell.current),
         pid=actor.pid if isinstance(actor, ProcessActor) else None,
         zombies=zombies,
