@@ -38,7 +38,7 @@ TURNS = 8
 pytestmark = [
     pytest.mark.serial,
     pytest.mark.slow,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(3600 if EXHAUSTIVE else 180),
     pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed"),
 ]
 
