@@ -31,7 +31,7 @@ class Logger:
 
     def bind(self, **more: object) -> Logger:
         """Return a logger that carries more facts."""
-        return Logger(**self._bound, **more)
+        return Logger(**(self._bound | more))
 
     def debug(self, event: str, **facts: object) -> None:
         """Tell of the ordinary course."""
@@ -52,7 +52,7 @@ class Logger:
     def _write(self, level: int, event: str, facts: dict[str, object]) -> None:
         structlog: Any = sys.modules.get("structlog")
         if structlog is not None and structlog.is_configured():
-            logger = structlog.get_logger("beamflow").bind(**self._bound, **facts)
+            logger = structlog.get_logger("beamflow").bind(**(self._bound | facts))
             getattr(logger, logging.getLevelName(level).lower())(event)
         elif _standard.isEnabledFor(level):
             pairs = " ".join(f"{key}={value!r}" for key, value in (self._bound | facts).items())

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from beamflow.errors import DefinitionError, PayloadError
-from beamflow.model.codec import Payload, encode_json
+from beamflow.model.codec import Payload, encode_json, problem_of
 
 if typing.TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,12 +39,14 @@ class Signature:
         """Resolve the annotations; raises `DefinitionError` for those that cannot be used."""
         try:
             hints = typing.get_type_hints(function, localns=namespace, include_extras=True)
-        except NameError as error:
+        except Exception as error:  # an annotation is code, and may raise anything
             message = (
                 f"{where}: {error}. Annotations must be resolvable: define the type in the module "
                 f"(not under TYPE_CHECKING), or before the function"
             )
             raise DefinitionError(message) from error
+        if hints.get("return") in {typing.NoReturn, typing.Never}:
+            del hints["return"]
         self.arguments = Arguments(inspect.signature(function), hints, where)
         try:
             self.result: Payload[Any] = Payload(hints.get("return", Any), f"result of {where}")
@@ -91,8 +93,8 @@ class Arguments:
         """Read the arguments by their annotations; raises `PayloadError` with the path."""
         try:
             values = msgspec.structs.astuple(self._decoder.decode(data))
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PayloadError(self._where, self._named(str(error))) from error
+        except Exception as error:  # __post_init__ and the like are the author's code
+            raise PayloadError(self._where, self._named(problem_of(error))) from error
         if not self._keyword_names:
             return values, {}
         keywords = dict(zip(self._keyword_names, values[self._positional :], strict=True))

@@ -16,6 +16,7 @@ from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import current_runtime
 from beamflow.authoring.signature import Signature
 from beamflow.errors import DefinitionError
+from beamflow.model.ids import checked_name
 from beamflow.policies.retry import NO_RETRY, Retry
 
 __all__ = ["Compensation", "Step", "StepInfo", "current_step", "step", "step_info"]
@@ -25,6 +26,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 F = TypeVar("F", bound=Callable[..., Any])
 
+_TIMEOUT_S_MAX = 1e9
 _COMPENSATION_RETRY = Retry(max_attempts=5, initial=0.5, factor=2.0, max=30.0)
 
 
@@ -63,17 +65,25 @@ class _Durable(Generic[P, R_co]):
         self,
         function: Callable[P, Any],
         *,
-        name: str,
-        where: str,
+        kind: str,
+        name: str | None,
         retry: Retry,
         timeout: float | None,
         namespace: dict[str, Any] | None,
     ) -> None:
-        if timeout is not None and not timeout > 0:
-            message = f"{where}: timeout={timeout!r} is refused: it must be above 0 seconds"
+        _check_function(function, kind)
+        self.name = checked_name(function.__name__ if name is None else name, kind)
+        where = f"{kind} {self.name!r}"
+        if not _is_a(Retry, retry):
+            message = f"{where}: retry={retry!r} is refused: it must be a Retry(...)"
+            raise DefinitionError(message)
+        if timeout is not None and not _is_duration(timeout):
+            message = (
+                f"{where}: timeout={timeout!r} is refused: it must be a number of seconds above 0, "
+                f"at most {_TIMEOUT_S_MAX:g}, or None for no limit"
+            )
             raise DefinitionError(message)
         self.function = function
-        self.name = name
         self.retry = retry
         self.timeout = timeout
         self._where = where
@@ -114,17 +124,19 @@ class Step(_Durable[P, R_co]):
         namespace: dict[str, Any] | None,
     ) -> None:
         """Declare the step; annotations are resolved at the first call."""
-        name = name or function.__name__
         super().__init__(
             function,
+            kind="step",
             name=name,
-            where=f"step {name!r}",
-            retry=retry or NO_RETRY,
+            retry=NO_RETRY if retry is None else retry,
             timeout=timeout,
             namespace=namespace,
         )
         functools.update_wrapper(cast("Callable[P, Any]", self), function)
         self.compensated_by: Compensation[..., Any] | None = None
+        if not _is_a(Sequence, raises) or not all(_is_exception(kind) for kind in raises):
+            message = f"step {self.name!r}: raises={raises!r} must be a list of exception types"
+            raise DefinitionError(message)
         self.raises = {exception_name(kind): kind for kind in raises}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
@@ -167,21 +179,24 @@ class Step(_Durable[P, R_co]):
             timeout: seconds that one attempt may take.
 
         Raises:
-            DefinitionError: the step has a compensation already.
+            DefinitionError: the step has a compensation already, or the function does not take the
+                step's result and parameters.
         """
 
         def declare(function: F) -> F:
             if self.compensated_by is not None:
                 message = f"step {self.name!r} has a compensation already"
                 raise DefinitionError(message)
-            self.compensated_by = Compensation(
+            compensation: Compensation[..., Any] = Compensation(
                 function,
-                name=function.__name__,
-                where=f"compensation {function.__name__!r}",
+                kind="compensation",
+                name=None,
                 retry=retry,
                 timeout=timeout,
                 namespace=None,
             )
+            _check_fit(function, self.function, compensation.name)
+            self.compensated_by = compensation
             return function
 
         return declare if function is None else declare(function)
@@ -260,6 +275,42 @@ class _StepDecorator:
     def __call__(self, function: Any, /) -> Any: ...
 
 
+def _is_a(kind: type, value: object) -> bool:
+    return isinstance(value, kind)
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= _TIMEOUT_S_MAX
+
+
+def _is_exception(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Exception)
+
+
+def _check_function(function: Any, kind: str) -> None:
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        message = f"a {kind} returns one value; {function!r} is a generator: return a list"
+        raise DefinitionError(message)
+    if not inspect.isroutine(function):
+        message = f"a {kind} must be a function, `async def` or `def`, not {function!r}"
+        raise DefinitionError(message)
+
+
+def _check_fit(compensation: Callable[..., Any], function: Callable[..., Any], name: str) -> None:
+    """See to it that the compensation can be called with the step's result and arguments."""
+    parameters = inspect.signature(function).parameters.values()
+    keywords = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    positional = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    try:
+        inspect.signature(compensation).bind(None, *positional, **dict.fromkeys(keywords))
+    except TypeError as error:
+        wanted = ", ".join(["the step's result", *positional, *(f"{key}=" for key in keywords)])
+        message = (
+            f"compensation {name!r} is called with ({wanted}), which it does not take: {error}"
+        )
+        raise DefinitionError(message) from error
+
+
 def exception_name(kind: type[BaseException]) -> str:
     """Return the name an exception type has in the log."""
-    return f"{kind.__module__}.{kind.__qualname__}"
+    return f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "replace").decode()

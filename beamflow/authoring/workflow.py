@@ -11,6 +11,7 @@ from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import current_runtime
 from beamflow.authoring.signature import Signature
 from beamflow.errors import DefinitionError
+from beamflow.model.ids import checked_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -43,13 +44,16 @@ class Workflow(Generic[P, R_co]):
         namespace: dict[str, Any] | None,
     ) -> None:
         """Declare the workflow; annotations are resolved when an engine takes it."""
+        if not inspect.iscoroutinefunction(function):
+            message = f"a workflow must be an `async def`, not {function!r}"
+            raise DefinitionError(message)
         self.function = function
-        self.name = name or function.__name__
+        self.name = checked_name(function.__name__ if name is None else name, "workflow")
+        if not _is_count(version):
+            message = f"workflow {self.name!r}: version={version!r} must be an int, 0 or more"
+            raise DefinitionError(message)
         self.version = version
         self._namespace = namespace
-        if not inspect.iscoroutinefunction(function):
-            message = f"workflow {self.name!r} must be an `async def`, not {function!r}"
-            raise DefinitionError(message)
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
@@ -70,6 +74,10 @@ class Workflow(Generic[P, R_co]):
     def signature(self) -> Signature:
         """The payloads of the workflow; raises `DefinitionError` if its annotations are wrong."""
         return Signature(self.function, f"workflow {self.name!r}", self._namespace)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 @overload
@@ -101,7 +109,7 @@ def workflow(
         version: recorded with each start.
 
     Raises:
-        DefinitionError: the function is no ``async def``.
+        DefinitionError: the function is no ``async def``, or name or version make no sense.
     """
     namespace = local_names(sys._getframe(1))  # noqa: SLF001 - to resolve annotations of local types
 

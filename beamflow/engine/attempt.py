@@ -212,7 +212,7 @@ class StepAttempt(Attempt):
             op=call.op,
             name=call.step.name,
             digest=call.digest,
-            error=describe(error, call.step),
+            error=describe(error, call.step, for_good=retry_at is None),
             started_at=self._started_at,
             attempt=self.number,
             retry_at=retry_at,
@@ -255,7 +255,7 @@ class CompensationAttempt(Attempt):
         return CompensationFailed(
             op=self.call.op,
             name=self.function.name,
-            error=describe(error),
+            error=describe(error, for_good=retry_at is None),
             started_at=self._started_at,
             attempt=self.number,
             retry_at=retry_at,

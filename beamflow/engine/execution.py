@@ -274,10 +274,6 @@ class Execution(WorkflowLoop):
         waiters.append(waiter)
         try:
             signal = await waiter
-        except CancelledError:
-            if waiter.done() and not waiter.cancelled():
-                self._offer(name, waiter.result(), first=True)
-            raise
         finally:
             if waiter in waiters:
                 waiters.remove(waiter)
@@ -312,13 +308,12 @@ class Execution(WorkflowLoop):
             call.future.set_exception(raised(event, call.step))
         self._activate()
 
-    def _offer(self, name: str, signal: Raw, *, first: bool = False) -> None:
+    def _offer(self, name: str, signal: Raw) -> None:
         for waiter in self._waiters.get(name, ()):
             if not waiter.done():
                 waiter.set_result(signal)
                 return
-        kept = self._signals.setdefault(name, [])
-        kept.insert(0 if first else len(kept), signal)
+        self._signals.setdefault(name, []).append(signal)
 
     def _activate(self) -> None:
         """Let the code run, then number what it has asked for."""

@@ -22,6 +22,8 @@ __all__ = ["StepOrigin", "describe", "origin_of", "raised"]
 
 _FRAMES_MAX = 12
 _TEXT_MAX = 4_000
+_DATA_BYTES_MAX = 16_000
+_ORIGIN = "__beamflow_origin__"
 
 
 class StepOrigin(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,19 +36,24 @@ class StepOrigin(msgspec.Struct, frozen=True, kw_only=True):
     input: Raw
 
 
-def describe(error: BaseException, step: Step[..., Any] | None = None) -> Failure:
-    """Turn an exception into data, for the log.
+def describe(
+    error: BaseException, step: Step[..., Any] | None = None, *, for_good: bool = True
+) -> Failure:
+    """Turn an exception into data, for the log. Whatever it holds, the log can be read again.
 
     Args:
         error: the exception.
         step: the step it came out of, for the types that it declares.
+        for_good: whether nothing is tried again; only then its traceback is worth keeping.
     """
+    message = _clean(_text(error))
+    state = {key: value for key, value in vars(error).items() if key != _ORIGIN}
     return Failure(
         type=exception_name(type(error)),
-        message=_cut(_text(error)),
-        args=_json(list(error.args), b"[]"),
-        state=_json(getattr(error, "__dict__", {}), b"{}"),
-        traceback=_cut("".join(traceback.format_exception(error, limit=-_FRAMES_MAX))),
+        message=message,
+        args=_json(list(error.args)) or _json([message]) or Raw(b"[]"),
+        state=_json(state) or Raw(b"{}"),
+        traceback=_formatted(error) if for_good else "",
         raised_as=_raised_as(error, step),
     )
 
@@ -67,13 +74,14 @@ def raised(event: StepFailed, step: Step[..., Any]) -> BaseException:
             traceback=failure.traceback,
         )
     error.add_note(f"raised by step {event.name!r} (op {event.op}), attempt {event.attempt}")
-    error.__beamflow_origin__ = StepOrigin(  # type: ignore[attr-defined]
+    origin = StepOrigin(
         op=event.op,
         step=event.name,
         attempts=event.attempt,
         failure=failure,
         input=event.input,
     )
+    setattr(error, _ORIGIN, origin)
     return error
 
 
@@ -86,7 +94,7 @@ def origin_of(error: BaseException) -> StepOrigin | None:
         if current is None or id(current) in seen:
             continue
         seen.add(id(current))
-        origin: StepOrigin | None = getattr(current, "__beamflow_origin__", None)
+        origin: StepOrigin | None = getattr(current, _ORIGIN, None)
         if origin is not None:
             return origin
         if isinstance(current, BaseExceptionGroup):
@@ -123,7 +131,9 @@ def _known_type(name: str, step: Step[..., Any]) -> type[BaseException] | None:
         return declared
     module, _, kind = name.rpartition(".")
     found = getattr(builtins, kind, None) if module == "builtins" else None
-    return found if isinstance(found, type) and issubclass(found, Exception) else None
+    if not isinstance(found, type) or not issubclass(found, Exception):
+        return None
+    return None if found is StopIteration else found  # which no future takes
 
 
 _OWN: dict[str, type[BaseException]] = {
@@ -142,11 +152,14 @@ def _raised_as(error: BaseException, step: Step[..., Any] | None) -> str:
     return name if name.startswith("builtins.") else ""
 
 
-def _json(value: object, fallback: bytes) -> Raw:
+def _json(value: object) -> Raw | None:
+    """Write the value; None for what cannot be written, be read again, or is too much to keep."""
     try:
-        return Raw(encode_json(value, "exception"))
-    except PayloadError:
-        return Raw(fallback)
+        data = encode_json(value, "exception")
+        msgspec.json.decode(data)
+    except (PayloadError, msgspec.DecodeError):
+        return None
+    return Raw(data) if len(data) <= _DATA_BYTES_MAX else None
 
 
 def _text(error: BaseException) -> str:
@@ -156,6 +169,16 @@ def _text(error: BaseException) -> str:
         return "(its text could not be made)"
 
 
-def _cut(text: str) -> str:
+def _formatted(error: BaseException) -> str:
+    """Return the traceback; of a long one its end, where the error itself stands."""
+    try:
+        text = "".join(traceback.format_exception(error, limit=-_FRAMES_MAX))
+    except Exception:  # noqa: BLE001 - the texts of an exception are anybody's code
+        return ""
+    return _clean(text if len(text) <= _TEXT_MAX else f"…{text[-_TEXT_MAX:]}")
+
+
+def _clean(text: str) -> str:
+    """Return the text without lone surrogates, which no log can hold; cut when it is long."""
     text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= _TEXT_MAX else f"{text[:_TEXT_MAX]}… ({len(text):,} characters)"
+    return text if len(text) <= _TEXT_MAX + 1 else f"{text[:_TEXT_MAX]}… ({len(text):,} characters)"

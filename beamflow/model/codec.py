@@ -2,7 +2,8 @@
 
 There is one encoder and one decoder per type, chosen by this code and never by what is stored; no
 name found in a log is imported, nothing is pickled. Objects whose order is a matter of chance
-(sets, dicts) are written in sorted order, so equal values give equal bytes in every process.
+(sets, dicts) are written in sorted order, so equal values give equal bytes in every process. JSON
+has neither NaN nor infinity: they are written as null.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import msgspec
 from beamflow.errors import PayloadError
 from beamflow.model.events import Event
 
-__all__ = ["Payload", "checksum", "decode_event", "encode_event", "encode_json"]
+__all__ = ["Payload", "checksum", "decode_event", "encode_event", "encode_json", "problem_of"]
 
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+_depth_gauge = msgspec.json.Decoder(msgspec.Raw)
+_HEADROOM = 200
 
 
 def encode_event(event: Event) -> bytes:
@@ -34,15 +37,42 @@ def decode_event(data: bytes | str) -> Event:
 
 
 def encode_json(value: object, where: str) -> bytes:
-    """Write any value as JSON; raises `PayloadError` that names it by ``where``."""
+    """Write any value as JSON; raises `PayloadError` that names it by ``where``.
+
+    What is nested so deeply that a reader further down a stack might fail is refused as well.
+    """
     try:
-        return _encoder.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        data = _encoded(value)
+        if data.count(b"[") + data.count(b"{") > _HEADROOM:
+            _depth_gauge.decode(b"[" * _HEADROOM + data + b"]" * _HEADROOM)
+    except Exception as error:  # whatever an object of the author's raises when it is read
         raise PayloadError(
             where,
-            f"{error}. Pass plain data (str, int, float, bool, None, datetime, Decimal, UUID, "
-            f"enum, list, dict, dataclass, msgspec.Struct), or an id that a step looks up",
+            f"{problem_of(error)}. Pass plain data (str, int, float, bool, None, datetime, "
+            f"Decimal, UUID, enum, list, dict, dataclass, msgspec.Struct), or an id that a step "
+            f"looks up",
         ) from error
+    return data
+
+
+def _encoded(value: object) -> bytes:
+    try:
+        return _encoder.encode(value)
+    except TypeError:
+        # keys that are no str (numbers, dates, UUIDs, enums) have to become one to be sorted
+        return _encoder.encode(msgspec.to_builtins(value, str_keys=True, order="deterministic"))
+
+
+def problem_of(error: Exception) -> str:
+    """Say what is wrong with a value, in the words of the encoder or decoder where they will do."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply, or contains itself"
+    if isinstance(error, UnicodeEncodeError):
+        return f"it holds a lone surrogate, {error.object[error.start]!r}, which no UTF-8 can write"
+    problem = f"{error}" or type(error).__name__
+    if "`float`, got `null`" in problem:
+        return f"{problem} (JSON has neither NaN nor infinity: they become null)"
+    return problem
 
 
 def checksum(stream: str, seq: int, data: bytes) -> int:
@@ -73,5 +103,5 @@ class Payload(Generic[T]):
         """Read a value by the annotation; raises `PayloadError` with the path to the field."""
         try:
             return self._decoder.decode(data)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise PayloadError(self.where, f"{error}") from error
+        except Exception as error:  # __post_init__ and the like are the author's code
+            raise PayloadError(self.where, problem_of(error)) from error

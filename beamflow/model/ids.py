@@ -7,7 +7,15 @@ from hashlib import blake2b
 
 from beamflow.errors import DefinitionError
 
-__all__ = ["DEAD_LETTERS", "checked_workflow_id", "digest", "idempotency_key", "uuid4", "uuid7"]
+__all__ = [
+    "DEAD_LETTERS",
+    "checked_name",
+    "checked_workflow_id",
+    "digest",
+    "idempotency_key",
+    "uuid4",
+    "uuid7",
+]
 
 DEAD_LETTERS = "$dead-letters"
 """The stream that the dead-letter queue keeps for workflows that have not ended."""
@@ -43,6 +51,14 @@ def checked_workflow_id(workflow_id: str) -> str:
         message = f"workflow id {workflow_id!r} is refused: ids that start with '$' are beamflow's"
         raise DefinitionError(message)
     return workflow_id
+
+
+def checked_name(name: object, what: str) -> str:
+    """Return the name of a workflow or step; raises `DefinitionError` for one no log can hold."""
+    if isinstance(name, str) and name and name.isprintable():
+        return name
+    message = f"{what} name {name!r} is refused: it must be a str of printable characters"
+    raise DefinitionError(message)
 
 
 def idempotency_key(workflow_id: str, op: int) -> str:

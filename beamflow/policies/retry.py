@@ -8,6 +8,8 @@ from beamflow.errors import DefinitionError, PayloadError
 
 __all__ = ["NO_RETRY", "Retry"]
 
+_RANGES = (("initial", 0, 1e9), ("factor", 1, 1e9), ("max", 0, 1e9), ("jitter", 0, 1e3))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
@@ -41,13 +43,12 @@ class Retry:
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense, with the value."""
-        if self.max_attempts < 1:
-            _refuse("max_attempts", self.max_attempts, "at least 1")
-        for name in ("initial", "max", "jitter"):
-            if not getattr(self, name) >= 0:
-                _refuse(name, getattr(self, name), "0 or more")
-        if not self.factor >= 1:
-            _refuse("factor", self.factor, "1 or more")
+        if not _is_count(self.max_attempts):
+            _refuse("max_attempts", self.max_attempts, "an int, at least 1")
+        for name, least, most in _RANGES:
+            value = getattr(self, name)
+            if not isinstance(value, int | float) or not least <= value <= most:
+                _refuse(name, value, f"a number from {least} to {most:g}")
         for name in ("retry_on", "give_up_on"):
             types = getattr(self, name)
             if not isinstance(types, tuple) or not all(
@@ -76,10 +77,14 @@ class Retry:
         return isinstance(error, self.retry_on) and not isinstance(error, hopeless)
 
 
-NO_RETRY = Retry(max_attempts=1)
-"""One attempt: what a step without ``retry`` has."""
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _refuse(name: str, value: object, wanted: str) -> None:
     message = f"Retry({name}={value!r}) is refused: it must be {wanted}"
     raise DefinitionError(message)
+
+
+NO_RETRY = Retry(max_attempts=1)
+"""One attempt: what a step without ``retry`` has."""
