@@ -14,6 +14,7 @@ from beamflow.errors import (
     DeadLetterError,
     DefinitionError,
     EngineStoppedError,
+    FencedError,
     WorkflowExistsError,
 )
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
@@ -49,6 +50,11 @@ class DeadLetterQueue(Actor):
         if history:
             self._seq, self._time = history[-1].seq, history[-1].time
         self._services.dead_letters = self.ref
+
+    async def terminate(self, reason: object) -> None:
+        """Pass it on when the lease is lost."""
+        if isinstance(reason, FencedError):
+            self._services.fenced(reason)
 
     async def handle_call(self, request: object) -> None:
         """Append the event, if it changes anything."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from beamflow.authoring.step import StepInfo
     from beamflow.authoring.workflow import Workflow
-    from beamflow.errors import BeamflowError
+    from beamflow.errors import BeamflowError, FencedError
     from beamflow.model.events import Event
     from beamflow.policies.retry import Retry
     from beamflow.stores.base import Lease, Store
@@ -75,6 +75,7 @@ class Services:
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None
         self.actors: dict[str, ActorRef] = {}
+        self.store_keeper: ActorRef | None = None
         self.dead_letters: ActorRef | None = None
         self.crashes: dict[str, int] = {}
         self.stopped = True
@@ -136,6 +137,11 @@ class Services:
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
+
+    def fenced(self, error: FencedError) -> None:
+        """Have the keeper of the store stop everything: the lease is lost, nothing can be written."""
+        if self.store_keeper is not None:
+            self.store_keeper.cast(error)
 
     def begin(self) -> None:
         """Forget what an earlier life of the engine has left."""

@@ -11,7 +11,7 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
-from beamflow.errors import StoreLockedError
+from beamflow.errors import FencedError, StoreLockedError
 from supervision import Actor
 
 if TYPE_CHECKING:
@@ -46,9 +46,16 @@ class StoreKeeper(Actor):
         except BaseException:
             await store.close()
             raise
+        self._services.store_keeper = self.ref
         _ = self.spawn(store.serve(), name="store")
         if store.shared:
             _ = self.spawn(self._renew(), name="lease")
+
+    async def handle_cast(self, message: object) -> None:
+        """Fail with the `FencedError` that a writer has met, if it is about the lease in hand."""
+        assert isinstance(message, FencedError)
+        if self._services.lease is not None and self._services.lease.epoch == message.epoch:
+            raise message
 
     async def terminate(self, _reason: object) -> None:
         """Give the lease back and close the store."""

@@ -24,6 +24,7 @@ from beamflow.errors import (
     CorruptLogError,
     DefinitionError,
     EngineStoppedError,
+    FencedError,
     HostLoopError,
     NondeterminismError,
     PayloadError,
@@ -53,7 +54,7 @@ from beamflow.model.events import (
     WorkflowStarted,
 )
 from beamflow.model.status import WorkflowState
-from supervision import IGNORE, Actor, Continue, Ignore, Stop
+from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator, Sequence
@@ -179,6 +180,8 @@ class WorkflowActor(Actor):
         self._timers.clear()
         if self._execution is not None:
             self._execution.close()
+        if isinstance(reason, FencedError):
+            services.fenced(reason)
         if isinstance(reason, Exception) and not isinstance(reason, _OF_THE_STORE):
             crashes = services.crashes.get(self.workflow_id, 0) + 1
             services.crashes[self.workflow_id] = crashes
@@ -738,7 +741,7 @@ class _PoisonError(BeamflowError):
         super().__init__(f"its actor crashed {crashes} times in a row without getting on")
 
 
-_OF_THE_STORE = (StoreError, EngineStoppedError)
+_OF_THE_STORE = (StoreError, EngineStoppedError, ActorStoppedError)
 _OF_THE_WAY_BACK = (CompensationStarted, CompensationCompleted, CompensationFailed)
 _REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
     (NondeterminismError, DeadLetterReason.NONDETERMINISM),
