@@ -98,9 +98,9 @@ class ChaosMonkey:
             tree: The system, or any ref of it: faults strike all its workers.
             profile: How often.
             targets: Tells of a worker whether it may be struck; all by default.
-            faults: The only faults there are; all by default.
+            faults: The only faults that strike here; all by default.
             seed: What to decide by; a new one by default, see ``plan.seed``.
-            plan: Decides in place of profile, faults and seed.
+            plan: Decides in place of profile and seed.
 
         Raises:
             RuntimeError: The system has not been started.
@@ -108,9 +108,10 @@ class ChaosMonkey:
         ref = tree.ref if isinstance(tree, System) else tree
         self._runtime: Runtime = ref._cell.runtime
         self._targets = targets
+        self._faults = None if faults is None else frozenset(map(str, faults))
         if plan is None:
             chosen = Random().getrandbits(32) if seed is None else seed  # noqa: S311 - no secret
-            plan = FaultPlan(chosen, Profile(profile).rate, faults)
+            plan = FaultPlan(chosen, Profile(profile).rate)
         self.plan = plan
 
     def start(self) -> None:
@@ -136,25 +137,25 @@ class ChaosMonkey:
         if isinstance(cell.actor, Parent) or (self._targets is not None and not self._targets(ref)):
             return await handle()
         what = "" if kind == "body" else type(message).__name__
-        drawn = self.plan.draw(f"{cell.path} {kind} {what}".rstrip(), _possible(cell, kind))
+        drawn = self.plan.draw(f"{cell.path} {kind} {what}".rstrip(), self._possible(cell, kind))
         if drawn is None:
             return await handle()
         fault, details = drawn
         self._runtime.tell(Injected(cell.path, cell.incarnation, fault, what))
         return await _Mishap(cell, handle, details).strike(Fault(fault))
 
-
-def _possible(cell: Cell, kind: Kind) -> list[Fault]:
-    above = cell._parent
-    item = cell.current
-    left_out = set()
-    if above is None or above._parent is None:
-        left_out.add(Fault.SUPERVISOR_KILLED)
-    if type(item) is Call and item.timeout is None:
-        left_out.add(Fault.DROP)
-    return [
-        fault for fault in (_OF_BODIES if kind == "body" else _OF_MESSAGES) if fault not in left_out
-    ]
+    def _possible(self, cell: Cell, kind: Kind) -> list[Fault]:
+        above, item = cell._parent, cell.current
+        left_out = set()
+        if above is None or above._parent is None:
+            left_out.add(Fault.SUPERVISOR_KILLED)
+        if type(item) is Call and item.timeout is None:
+            left_out.add(Fault.DROP)
+        return [
+            fault
+            for fault in (_OF_BODIES if kind == "body" else _OF_MESSAGES)
+            if fault not in left_out and (self._faults is None or fault in self._faults)
+        ]
 
 
 class _Mishap:

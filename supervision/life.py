@@ -93,6 +93,8 @@ async def _run(body: Coroutine[object, object, object], cell: Cell) -> ExitReaso
     except BaseException as error:
         reason, cell.cause = cell.explain(error)
         return reason
+    finally:
+        body.close()  # what stands around it may never have awaited it
     return cell.explain(None)[0]
 
 

@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 from supervision.child import ChildState, Restart
 from supervision.clock import SystemClock, pass_turn
@@ -140,9 +140,19 @@ def _resolve(future: asyncio.Future[None]) -> None:
 # What must hold
 
 
+@overload
 async def eventually(
-    check: Callable[[], _T | Awaitable[_T]], *, within: float = 60.0, every: float = 0.05
-) -> _T:
+    check: Callable[[], Awaitable[_T]], *, within: float = ..., every: float = ...
+) -> _T: ...
+
+
+@overload
+async def eventually(check: Callable[[], _T], *, within: float = ..., every: float = ...) -> _T: ...
+
+
+async def eventually(
+    check: Callable[[], object], *, within: float = 60.0, every: float = 0.05
+) -> object:
     """Wait until a check gives something true; gives what it gave.
 
     Args:
@@ -213,18 +223,16 @@ class Effect:
     Attributes:
         name: What was done.
         key: The idempotency key it came with.
-        time: When, by the running loop.
         repeated: Whether the key had come before, so that nothing was done again.
     """
 
     name: Hashable
     key: Hashable
-    time: float
     repeated: bool
 
 
 class Ledger:
-    """What was done to the world outside; it is no part of what crashes.
+    """What was done to the world outside; it is no part of what crashes. Threads may use it.
 
     ::
 
@@ -252,7 +260,7 @@ class Ledger:
         """
         repeated = key is not None and key in self._keys
         self._keys.add(key)
-        self.entries.append(Effect(name, key, asyncio.get_running_loop().time(), repeated))
+        self.entries.append(Effect(name, key, repeated))
         return not repeated
 
     def count(self, name: Hashable) -> int:

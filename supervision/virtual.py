@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import inspect
 import math
 import selectors
 import threading
@@ -24,6 +25,8 @@ __all__ = ["Island", "StuckError", "VirtualClock", "VirtualLoop"]
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
+LOOK_S: Final = 0.05
+"""Real seconds between two looks whether work outside is still under way."""
 NEWS_S_MAX: Final = 1.0
 """Real seconds that a thread nobody knows of has to bring news, before a loop counts as stuck."""
 
@@ -50,6 +53,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Begin at 0."""
         self._virtual_now = 0.0
         self._held = 0
+        self._reports: dict[threading.Thread, Handle] = {}
         selector = _Selector()
         self._virtual_selector = selector
         super().__init__(selector)
@@ -86,7 +90,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def call_soon_threadsafe(
         self, callback: Callable[[*_Ts], object], *args: *_Ts, context: Context | None = None
     ) -> Handle:
-        """Schedule as any loop does."""
+        """Schedule as any loop does.
+
+        What a worker thread of anyio's comes to waits until none of them works any more, so that
+        many of them are heard in the same order each time.
+        """
+        thread = threading.current_thread()
+        if getattr(callback, "__self__", None) is thread:
+            handle = asyncio.Handle(callback, args, self, context)
+            self._reports[thread] = handle
+            self._write_to_self()  # type: ignore[attr-defined]
+            return handle
         island = _island_of(context)
         if island is None:
             return super().call_soon_threadsafe(callback, *args, context=context)
@@ -131,29 +145,45 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _released(self, _: object) -> None:
         self._held -= 1
 
-    def _idle(
-        self, wait: Callable[[float | None], list[Any]], timeout: float | None
-    ) -> list[Any] | None:
+    def _idle(self, wait: Callable[[float | None], list[Any]], timeout: float | None) -> list[Any]:
         """Nothing is ready. Wait for the world outside, or jump."""
         if self._held or self._threads_busy():
-            return wait(None)
+            return wait(LOOK_S)
+        if self._reports:
+            for thread in [*threading.enumerate(), *self._reports]:  # in the order of their start
+                handle = self._reports.pop(thread, None)
+                if handle is not None:
+                    super().call_soon(handle._run)  # noqa: SLF001 - as a loop does
+            return []
         if timeout is not None:
             self._virtual_now += timeout
-            return None
+            return []
         if len(self._virtual_selector.get_map()) > 1:
             return wait(None)  # sockets: it is the world's turn
-        news = wait(NEWS_S_MAX) if threading.active_count() > 1 else None
+        news = wait(NEWS_S_MAX) if threading.active_count() > 1 else []
         if not news:
             raise StuckError(_stuck(self))
         return news
 
+    def close(self) -> None:
+        """Close the loop, and let go of threads that waited for what was cut off."""
+        super().close()
+        for thread in self._workers():
+            thread.stop()
+
     def _threads_busy(self) -> bool:
         """Tell whether a thread of anyio's pool works for this loop."""
+        return any(
+            thread not in thread.idle_workers and thread not in self._reports
+            for thread in self._workers()
+        )
+
+    def _workers(self) -> Iterator[Any]:
+        """Give the threads of anyio's pool for this loop, which it does not list itself."""
         for thread in threading.enumerate():
-            idle = getattr(thread, "idle_workers", None)
-            if idle is not None and getattr(thread, "loop", None) is self and thread not in idle:
-                return True
-        return False
+            ours = getattr(thread, "loop", None) is self and hasattr(thread, "idle_workers")
+            if ours and not getattr(thread, "stopping", False):
+                yield thread
 
 
 class VirtualClock(SystemClock):
@@ -244,6 +274,7 @@ class Island:
         self.tasks: WeakSet[Task[Any]] = WeakSet()
         self.is_cut = False
         self._left: list[Task[Any]] = []
+        self._last: list[Callable[[], object]] = []
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> Task[_T]:
         """Run a coroutine on it, in a task of its own. Call it from outside."""
@@ -270,24 +301,39 @@ class Island:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - as gather does
             asyncio._unregister_task(task)  # noqa: SLF001 - "Extending asyncio" documents it
 
+    def at_burial(self, close: Callable[[], object]) -> None:
+        """Have something else closed, before all tasks are."""
+        self._last.append(close)
+
     def bury(self) -> None:
         """Close what was cut off, once the loop is closed and nothing can come of it."""
-        left, self._left = self._left, []
-        for task in left:
+        closing, self._last = self._last, []
+        for task in self._left:
+            closing.extend(coroutine.close for coroutine in _coroutines(task))
+        self._left = []
+        for close in closing:
             with contextlib.suppress(BaseException):  # whatever the dead say
-                task.get_coro().close()
+                close()
+
+
+def _coroutines(task: Task[Any]) -> Iterator[Coroutine[Any, Any, Any]]:
+    """Give a task's coroutine, and those that this was handed and has not begun to run."""
+    coroutine: Any = task.get_coro()
+    if inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+        yield from filter(inspect.iscoroutine, coroutine.cr_frame.f_locals.values())
+    yield coroutine
 
 
 class _Selector(selectors.DefaultSelector):
     """Asks its loop what to do when nothing is ready."""
 
-    idle: Callable[[Callable[[float | None], list[Any]], float | None], list[Any] | None]
+    idle: Callable[[Callable[[float | None], list[Any]], float | None], list[Any]]
 
     def select(self, timeout: float | None = None) -> list[Any]:
         ready = super().select(0)
         if ready or (timeout is not None and timeout <= 0):
             return ready
-        return self.idle(super().select, timeout) or []
+        return self.idle(super().select, timeout)
 
 
 def _stuck(loop: VirtualLoop) -> str:

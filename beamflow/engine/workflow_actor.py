@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from msgspec import Raw
 
@@ -125,6 +125,9 @@ class WorkflowActor(Actor):
         accepted: settled once the start is in the log, or cannot be.
         parked: whether it goes on after it was parked.
     """
+
+    # killed or not: the author's code is never left to the collector
+    orderly: ClassVar[bool] = True
 
     def __init__(
         self,

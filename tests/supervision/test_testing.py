@@ -166,12 +166,10 @@ class TestLedger:
 
     async def test_a_key_makes_it_one(self, ledger: Ledger) -> None:
         """It is asked for twice, and takes effect once."""
-        await asyncio.sleep(5.0)
         assert ledger.do("mail", key="k")
         assert not ledger.do("mail", key="k")
         assert (ledger.count("mail"), ledger.asked("mail"), ledger.count("other")) == (1, 2, 0)
         assert [entry.repeated for entry in ledger.entries] == [False, True]
-        assert ledger.entries[0].time == asyncio.get_running_loop().time()
 
 
 async def test_a_wall_timer_looks_at_the_clock_now_and_then() -> None:

@@ -279,3 +279,54 @@ class TestIsland:
         island.bury()
         assert log == ["closed"]
         gc.collect()
+
+
+def test_threads_of_the_pool_end_with_the_loop() -> None:
+    """Also those whose job was started on an island that was cut off."""
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        island = Island()
+        started = threading.Event()
+        island.start(anyio.to_thread.run_sync(started.wait))
+        await asyncio.sleep(0)
+        island.cut()
+        started.set()
+        await asyncio.sleep(1.0)
+
+    on_a_loop_of_its_own(main())
+    for thread in set(threading.enumerate()) - before:
+        thread.join(5.0)
+        assert not thread.is_alive()
+
+
+async def test_threads_are_heard_in_order() -> None:
+    """Whichever is done first: jobs that run at once are heard in the order of their threads."""
+    heard: list[int] = []
+    gates = [threading.Event() for _ in range(5)]
+
+    async def job(number: int) -> None:
+        def work() -> None:
+            gates[number].wait()
+            if number:
+                gates[number - 1].set()
+
+        await anyio.to_thread.run_sync(work)
+        heard.append(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(5):
+            group.create_task(job(number))
+        await asyncio.sleep(0)
+        gates[4].set()
+    assert heard == [0, 1, 2, 3, 4]
+
+
+async def test_a_thread_may_call_back_while_it_works() -> None:
+    """What it asks of the loop meanwhile is answered at once."""
+
+    async def answer() -> str:
+        await asyncio.sleep(0)
+        return "yes"
+
+    assert await anyio.to_thread.run_sync(anyio.from_thread.run, answer) == "yes"
