@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 import anyio.to_thread
 import msgspec
@@ -22,9 +22,10 @@ from beamflow.policies.retry import NO_RETRY, Retry
 __all__ = ["Compensation", "Step", "StepInfo", "current_step", "step", "step_info"]
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-F = TypeVar("F", bound=Callable[..., Any])
+C = TypeVar("C")
 
 _TIMEOUT_S_MAX = 1e9
 _COMPENSATION_RETRY = Retry(max_attempts=5, initial=0.5, factor=2.0, max=30.0)
@@ -151,13 +152,17 @@ class Step(_Durable[P, R_co]):
         """The payloads of the step; raises `DefinitionError` at the first use if they are wrong."""
         return Signature(self.function, self._where, self._namespace)
 
+    # Only the result is typed: `Concatenate[R_co, P]` would insist on the names and defaults of the
+    # step's parameters as well, and a compensation that needs no plan may call it `_plan`.
     @overload
-    def compensation(self, function: F, /) -> F: ...
+    def compensation(
+        self, function: Callable[Concatenate[R_co, Q], C], /
+    ) -> Callable[Concatenate[R_co, Q], C]: ...
 
     @overload
     def compensation(
         self, /, *, retry: Retry = ..., timeout: float | None = ...
-    ) -> Callable[[F], F]: ...
+    ) -> Callable[[Callable[Concatenate[R_co, Q], C]], Callable[Concatenate[R_co, Q], C]]: ...
 
     def compensation(
         self,
@@ -183,7 +188,7 @@ class Step(_Durable[P, R_co]):
                 step's result and parameters.
         """
 
-        def declare(function: F) -> F:
+        def declare(function: Callable[..., Any]) -> Callable[..., Any]:
             if self.compensated_by is not None:
                 message = f"step {self.name!r} has a compensation already"
                 raise DefinitionError(message)

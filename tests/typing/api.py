@@ -64,6 +64,22 @@ async def unbook(booking: str, number: int) -> None:
     """It may have a policy of its own."""
 
 
+@book.compensation
+async def returns_it(booking: str, _number: int) -> bool:
+    """What follows the result may have any name; the types of the function stay."""
+    return bool(booking)
+
+
+@reserve.compensation  # type: ignore[arg-type] # the result is a str
+async def of_another_result(reservation: int, customer: str, plan: str) -> None:
+    """A compensation of another result is refused."""
+
+
+@reserve.compensation(timeout=3)  # type: ignore[arg-type] # the result is a str
+def of_another_result_too(reservation: int, customer: str, plan: str) -> None:
+    """With options as well."""
+
+
 @workflow
 async def onboard(application: Application, plan: str = "basic") -> Policy:
     """Types flow through steps, gather and receive."""
@@ -76,6 +92,7 @@ async def onboard(application: Application, plan: str = "basic") -> Policy:
     assert_type(beamflow.now(), datetime)
     assert_type(beamflow.random(), Random)
     assert_type(beamflow.uuid4(), UUID)
+    assert_type(await returns_it("booking", 3), bool)
     await check("somebody")  # type: ignore[arg-type] # not an Application
     await reserve("somebody")  # type: ignore[call-arg] # the plan is missing
     return Policy(number=str(score))
