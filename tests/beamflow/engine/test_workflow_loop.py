@@ -7,12 +7,8 @@ import concurrent.futures
 import contextlib
 import gc
 import itertools
-import os
 import signal
-import subprocess
 import sys
-import textwrap
-import warnings
 from contextlib import aclosing
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,7 +17,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from beamflow import now, receive, step, workflow
+from beamflow import now, step, workflow
 from beamflow.engine import workflow_loop
 from beamflow.errors import HostLoopError
 from beamflow.model.commands import CancelStep, RunStep, StartTimer
@@ -49,6 +45,13 @@ def names(driver: Driver) -> list[str]:
 def running(code: Callable[[], Any]) -> Driver:
     """Start a coroutine function as a workflow."""
     return Driver.start(workflow(code))
+
+
+@pytest.fixture(autouse=True)
+def _collected() -> Iterator[None]:
+    """What a test leaves behind is its own, and no warning of the next one."""
+    yield
+    gc.collect()
 
 
 # Together
@@ -148,44 +151,6 @@ def test_the_first_of_several_wins() -> None:
     assert cancelled == pending
 
 
-def test_sets_of_tasks_have_one_order_in_all_processes() -> None:
-    """What depends on the order of a set is the same under every hash seed and address."""
-    code = textwrap.dedent("""
-        import asyncio, random
-        from beamflow import workflow
-        from tests.beamflow.engine.driver import Driver
-        ballast = [object() for _ in range(random.randrange(10_000))]
-
-        async def code() -> list[int]:
-            tasks = [asyncio.create_task(asyncio.sleep(1 + n % 3)) for n in range(40)]
-            done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            order = [tasks.index(each) for each in (*done, *pending)]
-            ended = []
-            for each in asyncio.as_completed(tasks):
-                await each
-                ended.append(len(ended))
-            return [*order, *(tasks.index(each) for each in asyncio.all_tasks() & set(tasks))]
-
-        driver = Driver.start(workflow(code))
-        while driver.timers:
-            driver.fire()
-        print(driver.result)
-    """)
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=60,
-        ).stdout
-        for seed in ("0", "1", "2", "random")
-    }
-    assert len(outputs) == 1
-    assert next(iter(outputs)).count(",") == 39
-
-
 def test_as_completed_yields_in_the_order_of_the_log() -> None:
     """Results come as their events do."""
 
@@ -208,6 +173,7 @@ def test_as_completed_refuses_coroutines() -> None:
 
     with pytest.raises(HostLoopError, match="create_task"):
         _ = running(code).result
+    gc.collect()
 
 
 def test_queues_locks_and_their_like_join_branches() -> None:
@@ -704,195 +670,7 @@ def test_a_thread_cannot_complete_a_future_of_the_loop() -> None:
     assert isinstance(told[0], HostLoopError)
 
 
-# Taken out of memory
-
-
-@pytest.fixture(autouse=True)
-def _no_warning_when_collected() -> Iterator[None]:
-    """Whatever a test leaves to the garbage collector is left quietly."""
-    yield
-    gc.collect()
-
-
-def evicted(code: Callable[[], Any], *, steps: int = 1) -> Driver:
-    """Start a workflow, see that it waits for its step, and take it out of memory."""
-    driver = running(code)
-    assert len(driver.calls) == steps
-    driver.execution.close()
-    assert driver.execution.tasks == ()
-    assert driver.execution.issued == []
-    assert driver.execution.take_commands() == []
-    return driver
-
-
-seen: list[str] = []
-
-
-@pytest.fixture(autouse=True)
-def _nothing_seen() -> None:
-    seen.clear()
-
-
-async def _sleeper() -> None:
-    seen.append("ran")
-
-
-async def _except_exception() -> None:
-    try:
-        await fetch("a")
-    except Exception:  # noqa: BLE001 - that is what is tested
-        seen.append("eaten")
-
-
-async def _except_base_exception() -> None:
-    try:
-        await fetch("a")
-    except BaseException:  # noqa: BLE001 - that is what is tested
-        await other("b")
-        seen.append("went on")
-
-
-async def _except_for_ever() -> None:
-    while True:
-        try:
-            await fetch("a")
-        except BaseException:  # noqa: BLE001 - that is what is tested
-            await asyncio.sleep(1)
-            seen.append("went on")
-
-
-async def _finally_awaits() -> None:
-    try:
-        await fetch("a")
-    finally:
-        seen.append("finally")
-        await other("b")
-        seen.append("went on")
-
-
-async def _finally_retries() -> None:
-    try:
-        await fetch("a")
-    finally:
-        while True:
-            try:
-                await other("b")
-                break
-            except Exception:  # noqa: BLE001 - that is what is tested
-                await asyncio.sleep(1)
-
-
-async def _finally_starts_tasks() -> None:
-    try:
-        await fetch("a")
-    finally:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(_sleeper())
-            group.create_task(other("b"))
-        seen.append("went on")
-
-
-async def _finally_receives() -> None:
-    try:
-        await fetch("a")
-    finally:
-        await receive("kept")
-        seen.append("went on")
-
-
-async def _outer_catches() -> None:
-    try:
-        await _except_base_exception()
-    except Exception:  # noqa: BLE001 - that is what is tested
-        seen.append("eaten")
-        await asyncio.shield(other("c"))
-
-
-async def _in_timeouts() -> None:
-    try:
-        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-            group.create_task(asyncio.wait_for(fetch("a"), 3))
-    except Exception:  # noqa: BLE001 - that is what is tested
-        seen.append("eaten")
-
-
-async def _in_anyio() -> None:
-    try:
-        with anyio.move_on_after(5):
-            async with anyio.create_task_group() as group:
-                group.start_soon(fetch, "a")
-    except Exception:  # noqa: BLE001 - that is what is tested
-        seen.append("eaten")
-
-
-async def _with_unawaited() -> None:
-    coroutines = [fetch("a"), other("b")]
-    for each in coroutines:
-        await each
-
-
-async def _in_generator() -> None:
-    async with aclosing(keys()) as generator:
-        await anext(generator)
-        seen.append("went on")
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        _except_exception,
-        _except_base_exception,
-        _except_for_ever,
-        _finally_awaits,
-        _finally_retries,
-        _finally_starts_tasks,
-        _finally_receives,
-        _outer_catches,
-        _in_timeouts,
-        _in_anyio,
-        _with_unawaited,
-        _in_generator,
-    ],
-)
-def test_nothing_runs_on_when_a_workflow_leaves_memory(code: Callable[[], Any]) -> None:
-    """No code goes past its next await, nothing is caught as an error, nothing is complained of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        evicted(code)
-        gc.collect()
-    assert [each for each in seen if each != "finally"] == []
-
-
-def test_a_generator_left_alone_does_not_wake_when_collected() -> None:
-    """Its `finally` is for the end of the workflow, and this is not its end."""
-
-    async def code() -> None:
-        async for _ in keys():
-            break
-        await other("b")
-
-    driver = running(code)
-    driver.complete("fetch", "A")
-    driver.execution.close()
-    del driver
-    gc.collect()
-
-
-def test_a_kept_signal_is_not_taken_by_a_workflow_that_leaves() -> None:
-    """What waits in memory waits in the log as well, for the next run."""
-    driver = running(_finally_receives)
-    driver.signal("kept")
-    driver.execution.close()
-    assert seen == []
-
-
-def test_closing_twice_is_closing_once() -> None:
-    """Nor does it matter whether the workflow has ended."""
-    driver = evicted(_except_exception)
-    driver.execution.close()
-    ended = running(_sleeper)
-    ended.execution.close()
-    assert seen == ["ran"]
+# The host
 
 
 async def test_the_host_is_back_in_its_place_after_each_drain() -> None:
@@ -920,7 +698,7 @@ async def test_the_host_is_back_in_its_place_after_each_drain() -> None:
     with pytest.raises(SystemExit):
         _ = driver.result
     assert here() == before
-    running(_except_exception).execution.close()
+    running(fine).execution.close()
     assert here() == before
 
 
