@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -53,10 +54,13 @@ class Spawned:
 
     def start(self, body: Coroutine[object, object, _T], name: str | None) -> asyncio.Task[_T]:
         """Run a task; see `Actor.spawn`."""
-        task = self._runtime.loop.create_task(self._guarded(body), name=name or f"{self._path}+")
+        context = copy_context()
+        task = self._runtime.loop.create_task(
+            self._guarded(body), name=name or f"{self._path}+", context=context
+        )
         ended = partial(self._ended, body)
         self._tasks[task] = ended
-        task.add_done_callback(ended)
+        task.add_done_callback(ended, context=context)
         return task
 
     async def _guarded(self, body: Coroutine[object, object, _T]) -> _T:

@@ -324,7 +324,7 @@ class Execution(WorkflowLoop):
             self._number_issued()
         if self.timers_cancelled:
             self._commands.extend(CancelTimer(op=timer.op) for timer in self.timers_cancelled)
-            self.timers_cancelled.clear()
+            self.timers_cancelled = ()
 
     def _wind_up(self, main: WorkflowTask) -> None:
         """The function has ended: cancel what it left running, then close its generators."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
+from beamflow.engine.dead_letters import parked_error
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.engine.workflow_actor import Signal, Waiting
 from beamflow.errors import (
@@ -15,7 +16,6 @@ from beamflow.errors import (
     WorkflowClosedError,
     WorkflowFailedError,
     WorkflowNotFoundError,
-    WorkflowParkedError,
 )
 from beamflow.model.codec import encode_json
 from beamflow.model.events import SignalReceived, WorkflowCompleted, WorkflowFailed
@@ -223,13 +223,11 @@ class WorkflowHandle(Generic[R]):
                 return await end
             summary = await self._summary()
             if summary.state is WorkflowState.PARKED and self.id not in services.actors:
-                raise WorkflowParkedError(
-                    self.id, reason="dead letter", detail=summary.error or "see its dead letter"
-                )
+                raise await parked_error(services, self.id)
             if summary.state.is_open:
                 return await end
         finally:
-            end.cancel()
+            services.wait_no_more(self.id, end)
         return (await services.store.read(self.id))[-1].event
 
     def _returned(self, event: Event) -> R:
@@ -252,11 +250,7 @@ class WorkflowHandle(Generic[R]):
     async def _check_open(self, signal: str) -> None:
         summary = await self._summary()
         if summary.state is WorkflowState.PARKED:
-            raise WorkflowParkedError(
-                self.id,
-                reason="dead letter",
-                detail=f"signal {signal!r} was not taken: {summary.error}",
-            )
+            raise await parked_error(self._services, self.id, f"signal {signal!r} was not taken: ")
         if not summary.state.is_open:
             message = (
                 f"workflow {self.id!r} has {summary.state.value} and takes no signal {signal!r}; "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from beamflow.errors import WorkflowParkedError
+from beamflow.engine.dead_letters import parked_error
 from beamflow.model.events import DeadLetterReason
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
@@ -64,9 +64,7 @@ async def _tell_waiters(services: Services) -> None:
         if summary is None or workflow_id in services.actors:
             continue
         if summary.state is WorkflowState.PARKED:
-            detail = summary.error or "see its dead letter"
-            parked = WorkflowParkedError(workflow_id, reason="dead letter", detail=detail)
-            services.ended(workflow_id, parked)
+            services.ended(workflow_id, await parked_error(services, workflow_id))
         elif not summary.state.is_open:
             services.ended(workflow_id, (await services.store.read(workflow_id))[-1].event)
     services.look_again()

@@ -121,12 +121,19 @@ class Services:
     # Who waits for what
 
     def wait_for_end(self, workflow_id: str) -> asyncio.Future[Event]:
-        """Return a future of the workflow's last event; cancel it to give up."""
+        """Return a future of the workflow's last event; hand it to `wait_no_more` in any case."""
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
-        waiting = self._ends.setdefault(workflow_id, [])
-        waiting.append(future)
-        future.add_done_callback(lambda _: self._forget_waiter(workflow_id, future))
+        self._ends.setdefault(workflow_id, []).append(future)
         return future
+
+    def wait_no_more(self, workflow_id: str, future: asyncio.Future[Event]) -> None:
+        """Forget a future of `wait_for_end`, and what it may say."""
+        if not future.cancel() and not future.cancelled():
+            future.exception()
+        waiting = self._ends[workflow_id]
+        waiting.remove(future)
+        if not waiting:
+            del self._ends[workflow_id]
 
     def ended(self, workflow_id: str, outcome: Event | BeamflowError) -> None:
         """Tell those who wait that the workflow has ended, or was parked."""
@@ -185,10 +192,3 @@ class Services:
         if self._followers:
             for follower in self._followers.get(workflow_id, ()):
                 follower.set()
-
-    def _forget_waiter(self, workflow_id: str, future: asyncio.Future[Event]) -> None:
-        waiting = self._ends.get(workflow_id)
-        if waiting is not None and future in waiting:
-            waiting.remove(future)
-            if not waiting:
-                del self._ends[workflow_id]

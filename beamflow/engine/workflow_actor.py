@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from msgspec import Raw
 
 from beamflow.engine.attempt import Attempted, CompensationAttempt, StepAttempt
+from beamflow.engine.dead_letters import parked_error
 from beamflow.engine.execution import Execution, new_execution, replay
 from beamflow.engine.failure import describe, origin_of
 from beamflow.engine.saga import Undo, Unwinding
@@ -57,7 +58,7 @@ from beamflow.model.status import WorkflowState
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 
     from beamflow.engine.attempt import Attempt
     from beamflow.engine.execution import StepCall
@@ -134,7 +135,7 @@ class WorkflowActor(Actor):
         services: Services,
         workflow_id: str,
         started: WorkflowStarted | None = None,
-        accepted: asyncio.Future[None] | None = None,
+        accepted: asyncio.Future[bool] | None = None,
         *,
         parked: bool = False,
     ) -> None:
@@ -262,7 +263,13 @@ class WorkflowActor(Actor):
             except _PARKED_BY as error:
                 problem = error
         if events:
-            await self._append(events, time, messages)
+            try:
+                await self._append(events, time)
+            except BaseException as error:
+                _refuse(messages, error)
+                raise
+            self._appended(events, time)
+            _acknowledge(messages)
         if isinstance(problem, _PARKED_BY):
             await self._park(problem)
         if problem is not None:
@@ -317,21 +324,16 @@ class WorkflowActor(Actor):
         assert self._execution is not None
         return self._execution
 
-    async def _append(self, events: list[Event], time: int, messages: Sequence[object]) -> None:
-        """Append; tell the senders of signals among the messages whether theirs is in the log."""
+    def _append(self, events: list[Event], time: int) -> Awaitable[None]:
         services = self.services
-        try:
-            await services.store.append(
-                self.workflow_id, self._seq, events, time=time, epoch=services.epoch
-            )
-        except BaseException as error:
-            _refuse(messages, error)
-            raise
+        return services.store.append(
+            self.workflow_id, self._seq, events, time=time, epoch=services.epoch
+        )
+
+    def _appended(self, events: list[Event], time: int) -> None:
         self._seq += len(events)
         self._time = time
-        for message in messages:
-            if type(message) is Signal and not message.acknowledged.done():
-                message.acknowledged.set_result(None)
+        services = self.services
         if services.crashes:
             services.crashes.pop(self.workflow_id, None)
         services.grown(self.workflow_id)
@@ -340,12 +342,13 @@ class WorkflowActor(Actor):
         """Append the start; False when there is such a workflow already, which then goes on."""
         time = self.services.now()
         try:
-            await self._append([started], time, ())
+            await self._append([started], time)
         except ConflictError:
             return False
         except PayloadError as error:
             self._accept(error)
             raise Stop("normal") from error
+        self._appended([started], time)
         definition = self.services.definition(started.workflow)
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
@@ -399,7 +402,7 @@ class WorkflowActor(Actor):
         if accepted is None or accepted.done():
             return
         if problem is None:
-            accepted.set_result(None)
+            accepted.set_result(True)
         else:
             accepted.set_exception(problem)
 
@@ -686,11 +689,8 @@ class WorkflowActor(Actor):
         """Starting a workflow that is parked gives a handle of it and moves nothing."""
         summary = await self.services.store.summary(self.workflow_id)
         if summary is not None and summary.state is WorkflowState.PARKED:
-            detail = summary.error or "see its dead letter"
-            self.services.ended(
-                self.workflow_id,
-                WorkflowParkedError(self.workflow_id, reason="dead letter", detail=detail),
-            )
+            parked = await parked_error(self.services, self.workflow_id)
+            self.services.ended(self.workflow_id, parked)
             raise Stop("normal")
 
     async def _leave_parking(self) -> None:
@@ -723,6 +723,13 @@ def different_start(
         f"engine.handle({workflow_id!r}) for the workflow there is"
     )
     return WorkflowExistsError(workflow_id, message)
+
+
+def _acknowledge(messages: Sequence[object]) -> None:
+    """Tell the senders that their signals are in the log."""
+    for message in messages:
+        if type(message) is Signal and not message.acknowledged.done():
+            message.acknowledged.set_result(None)
 
 
 def _refuse(messages: Sequence[object], error: BaseException) -> None:

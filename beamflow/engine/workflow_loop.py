@@ -83,10 +83,10 @@ class WorkflowLoop(TaskHome):
         super().__init__(workflow_id)
         self.now = 0
         self.issued: list[Any] = []
-        self.timers_cancelled: list[LoopTimer] = []
-        self._parked: list[asyncio.Handle] = []
+        self.timers_cancelled: tuple[LoopTimer, ...] = ()
+        self._parked: tuple[asyncio.Handle, ...] = ()
         self._running: asyncio.Handle | None = None
-        self._generators: list[AsyncGenerator[Any, Any]] = []
+        self._generators: tuple[AsyncGenerator[Any, Any], ...] = ()
         self._host: asyncio.AbstractEventLoop | None = None
         self._closed = False
 
@@ -106,14 +106,14 @@ class WorkflowLoop(TaskHome):
             self._running = None
             self._leave(*entered)
         if self._generators:
-            self._generators = [each for each in self._generators if _is_unfinished(each)]
+            self._generators = tuple(each for each in self._generators if _is_unfinished(each))
 
     def _enter(self) -> tuple[Any, Any]:
         """Become the thread's running loop."""
         host = self._host = events._get_running_loop()
         task = _leave_task(host)
         hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(self._generators.append, _let_go)
+        sys.set_asyncgen_hooks(self._keep, _let_go)
         events._set_running_loop(self)
         return task, hooks
 
@@ -123,6 +123,9 @@ class WorkflowLoop(TaskHome):
         events._set_running_loop(host)
         sys.set_asyncgen_hooks(*hooks)
         _enter_task(host, task)
+
+    def _keep(self, generator: AsyncGenerator[Any, Any]) -> None:
+        self._generators += (generator,)
 
     def _run_ready(self) -> None:
         budget = _CALLBACKS_MAX
@@ -145,7 +148,7 @@ class WorkflowLoop(TaskHome):
                 if self._parked and self._running is handle and redeliveries:
                     redeliveries -= 1
                     self.ready.extend(self._parked)
-                    self._parked.clear()
+                    self._parked = ()
 
     def _refuse_to_spin(self) -> NoReturn:
         message = (
@@ -163,7 +166,7 @@ class WorkflowLoop(TaskHome):
         """
         self._closed = True
         self.ready.clear()
-        self._parked.clear()
+        self._parked = ()
         if self.tasks_by_number:
             entered = self._enter()
             try:
@@ -174,9 +177,9 @@ class WorkflowLoop(TaskHome):
                         self.tasks_by_number.popitem()[1].evict()
             finally:
                 self._leave(*entered)
-        self._generators.clear()
+        self._generators = ()
         self.issued.clear()
-        self.timers_cancelled.clear()
+        self.timers_cancelled = ()
 
     @property
     def tasks(self) -> tuple[WorkflowTask, ...]:
@@ -186,7 +189,7 @@ class WorkflowLoop(TaskHome):
     @property
     def generators(self) -> tuple[AsyncGenerator[Any, Any], ...]:
         """The asynchronous generators that were begun and not brought to their end, in order."""
-        return tuple(self._generators)
+        return self._generators
 
     # What asyncio asks of a loop
 
@@ -203,7 +206,7 @@ class WorkflowLoop(TaskHome):
             return handle
         running = self._running
         if running is not None and running._callback == callback and running._args == args:  # type: ignore[attr-defined]
-            self._parked.append(handle)
+            self._parked += (handle,)
             self._running = None
         else:
             self.ready.append(handle)
@@ -252,7 +255,7 @@ class WorkflowLoop(TaskHome):
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
         assert isinstance(handle, LoopTimer)
         if handle.op and not self._closed:
-            self.timers_cancelled.append(handle)
+            self.timers_cancelled += (handle,)
 
     def create_future(self) -> asyncio.Future[Any]:
         """Make a future of this loop."""

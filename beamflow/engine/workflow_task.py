@@ -40,7 +40,7 @@ class TaskHome(WorkflowRuntime):
         self.workflow_id = workflow_id
         self.seed = crc32(workflow_id.encode()) << 20
         self.ready: list[asyncio.Handle] = []
-        self.unordered: list[tuple[int, asyncio.Handle]] = []
+        self.unordered: tuple[tuple[int, asyncio.Handle], ...] = ()
         self.tasks_by_number: dict[int, WorkflowTask] = {}
         self._tasks_made = 0
 
@@ -53,10 +53,10 @@ class TaskHome(WorkflowRuntime):
         """Bring the unordered wake-ups into the order of their tasks, on the places they have."""
         chosen = {id(handle) for _, handle in self.unordered}
         places = [place for place, handle in enumerate(self.ready) if id(handle) in chosen]
-        self.unordered.sort(key=itemgetter(0))
-        for place, (_, handle) in zip(places, self.unordered, strict=True):
+        wanted = sorted(self.unordered, key=itemgetter(0))
+        for place, (_, handle) in zip(places, wanted, strict=True):
             self.ready[place] = handle
-        self.unordered.clear()
+        self.unordered = ()
 
 
 class WorkflowTask(asyncio.Task[Any]):
@@ -107,7 +107,7 @@ class WorkflowTask(asyncio.Task[Any]):
         ready = self._home.ready
         before = len(ready)
         cancelled = super().cancel(msg)
-        self._home.unordered += [(self._guarded.number, handle) for handle in ready[before:]]
+        self._home.unordered += tuple((self._guarded.number, handle) for handle in ready[before:])
         return cancelled
 
     def get_coro(self) -> Any:

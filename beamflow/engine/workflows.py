@@ -51,7 +51,7 @@ class Workflows:
         while True:
             there = self._awake(workflow_id)
             if there is None:
-                accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
                 ref = await self._spawn(workflow_id, started, accepted)
                 if ref is not None and await _settled(accepted, ref):
                     return
@@ -92,7 +92,7 @@ class Workflows:
         self,
         workflow_id: str,
         started: WorkflowStarted | None,
-        accepted: asyncio.Future[None] | None,
+        accepted: asyncio.Future[bool] | None,
         *,
         parked: bool = False,
     ) -> ActorRef | None:
@@ -106,18 +106,18 @@ class Workflows:
             raise EngineStoppedError(_NOT_UP) from error
 
 
-async def _settled(accepted: asyncio.Future[None], ref: ActorRef) -> bool:
+async def _settled(accepted: asyncio.Future[bool], ref: ActorRef) -> bool:
     """Wait for the start to be in the log; False when the actor that saw to it ended before."""
-    monitor = ref.monitor(lambda _: accepted.cancel())
+    monitor = ref.monitor(partial(_give_up, accepted))
     try:
-        await asyncio.wait({accepted})
+        return await accepted
     finally:
         monitor.cancel()
-        accepted.cancel()
-    if accepted.cancelled():
-        return False
-    accepted.result()
-    return True
+
+
+def _give_up(accepted: asyncio.Future[bool], _down: object) -> None:
+    if not accepted.done():
+        accepted.set_result(False)
 
 
 _NOT_UP = (

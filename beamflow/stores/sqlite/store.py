@@ -182,6 +182,7 @@ class SQLiteStore:
         if not self._batches or self._batches[-1].is_full:
             self._batches.append(Batch())
         self._batches[-1].add(Append(stream, expected, time, epoch, waiter), events, data)
+        del data  # whoever waits holds as little as can be
         self._work.set()
         await waiter
 
