@@ -187,6 +187,7 @@ class Parent(Actor):
         spec = child.spec
         body, info = self._make(child)
         if body is IGNORE:
+            child.state = ChildState.UNDEFINED
             return
         try:
             cell, ready = launch(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from supervision import (
+    IGNORE,
     AlreadyPresentError,
     ChildRestartingError,
+    ChildSpec,
     ChildState,
     Stop,
     Strategy,
@@ -88,3 +90,13 @@ async def test_S82_hanging_restart_loop_simple(world):
         await world.clock.advance(2.5)
         await stopping
         assert await sup.which_children() == []
+
+
+async def test_a_start_function_that_ignores_a_restart(world):
+    """A child whose start function says ignore when it is restarted is down, and no longer restarting."""
+    says = [IGNORE, world.worker(1)]
+    async with world.supervisor(ChildSpec(1, says.pop)) as sup:
+        await world.end((await world.kids(sup))[1])
+        assert (await sup.which_child(1)).state is ChildState.UNDEFINED
+        await sup.delete_child(1)
+        assert await world.count(sup) == [0, 0, 0, 0]
