@@ -136,14 +136,18 @@ def test_time_is_that_of_the_last_event() -> None:
     async def code() -> Any:
         times = [now(), now()]
         await asyncio.sleep(90)
+        times.append(now())
+        await receive("x")
         return [*times, now(), asyncio.get_running_loop().time()]
 
     driver = running(code)
     driver.fire()
+    driver.time += 10 * SECOND
+    driver.signal("x")
     start = datetime.fromtimestamp(START / SECOND, UTC)
     *times, last = driver.result
-    assert [(each - start).total_seconds() for each in times] == [0, 0, 90]
-    assert last == START / SECOND + 90
+    assert [(each - start).total_seconds() for each in times] == [0, 0, 90, 100]
+    assert last == START / SECOND + 100
 
 
 @pytest.mark.parametrize(

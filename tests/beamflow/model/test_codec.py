@@ -181,7 +181,7 @@ UNWRITABLE: list[Any] = [
     ("\ud800", "lone surrogate, '\\ud800'"),
     ({"a\udfff": 1}, "lone surrogate"),
     (10**5000, "digits"),
-    (nested(5000), "nested too deeply"),
+    (nested(100_000), "nested too deeply"),
     (endless(), "nested too deeply, or contains itself"),
     (unset(), "unset"),
     (Raw(b"["), "truncated"),
