@@ -64,6 +64,11 @@ __all__ = [
 ]
 
 
+def said(error_type: str, message: str) -> str:
+    """Write an exception in one line, as Python does: the message only where there is one."""
+    return f"{error_type}: {message}" if message else error_type
+
+
 class BeamflowError(Exception):
     """The root of all errors that beamflow raises by itself."""
 
@@ -166,7 +171,7 @@ class WorkflowFailedError(WorkflowError):
         where = f" in step {step!r}" if step else ""
         super().__init__(
             workflow_id,
-            f"workflow {workflow_id!r} failed{where}: {error_type}: {error_message} "
+            f"workflow {workflow_id!r} failed{where}: {said(error_type, error_message)} "
             f"(engine.dead_letters.show({workflow_id!r}) has the details)",
         )
         self.error_type = error_type
@@ -228,7 +233,7 @@ class StepFailedError(StepError):
 
     def __init__(self, step: str, *, error_type: str, error_message: str, traceback: str) -> None:
         """Carry over what the log says of the exception."""
-        super().__init__(step, f"step {step!r} failed with {error_type}: {error_message}")
+        super().__init__(step, f"step {step!r} failed with {said(error_type, error_message)}")
         self.error_type = error_type
         self.error_message = error_message
         self.traceback = traceback

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Raw
 
-from beamflow.errors import PayloadError
+from beamflow.errors import PayloadError, said
 from beamflow.model.codec import encode_event
 from beamflow.model.events import (
     CompensationStarted,
@@ -289,7 +289,7 @@ def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
 
 
 def _line(failure: Failure) -> str:
-    return f"{failure.type}: {failure.message}"
+    return said(failure.type, failure.message)
 
 
 def encoded(stream: str, expected: int, events: Sequence[Event]) -> list[bytes]:

@@ -48,6 +48,14 @@ def test_a_builtin_base_does_not_eat_the_message(error: BeamflowError) -> None:
     assert str(error) == error.args[0]
 
 
+def test_an_exception_without_a_message_leaves_no_colon() -> None:
+    """A TimeoutError says nothing by itself; the message must not read as if it had been cut."""
+    failed = errors.WorkflowFailedError(
+        "w", error_type="builtins.TimeoutError", error_message="", traceback="", step=None
+    )
+    assert "failed: builtins.TimeoutError (engine" in str(failed)
+
+
 def test_all_errors_have_one_root() -> None:
     """Catch BeamflowError for anything."""
     defined = [
