@@ -132,7 +132,7 @@ class DynamicSupervisor(Parent):
         """Answer a management call."""
         match request:
             case ChildSpec():
-                return await self._start_child(request)
+                return await self.start_new(Child(request))
             case TerminateChild(ref):
                 child = self._known(ref)
                 await self.bring_down([child], shielded=False)
@@ -150,7 +150,9 @@ class DynamicSupervisor(Parent):
             case _:
                 return self.no_such_request(request)
 
-    async def _start_child(self, spec: ChildSpec) -> ActorRef | None:
+    async def start_new(self, child: Child) -> ActorRef | None:
+        """Do `DynamicSupervisorRef.start_child`."""
+        spec = child.spec
         if self.max_children is not None and len(self._children) >= self.max_children:
             raise MaxChildrenError(spec.id)
         if spec.significant:
@@ -160,7 +162,6 @@ class DynamicSupervisor(Parent):
                 "Children of a dynamic supervisor have no significance.",
             )
         self.check_backoff(spec)
-        child = Child(spec)
         call = self._cell.current
         try:
             await self.bring_up(child, call if type(call) is Call else None)

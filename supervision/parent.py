@@ -195,7 +195,7 @@ class Parent(Actor):
                 self._cell.runtime,
                 parent=self._cell,
                 child_id=spec.id,
-                context=self._context.copy(),
+                context=(self._context if child.context is None else child.context).copy(),
             )
         except NameTakenError as error:
             raise AlreadyStartedError(spec.id, error.ref) from error
@@ -203,6 +203,8 @@ class Parent(Actor):
             raise ChildStartError(spec.id, error) from error
         cell.info = info
         cell.greeting = greeting
+        if child.link is not None:
+            cell.link(child.link)
         if spec.restart_stash:
             child.hand_over(cell)
         before, child.cell = child.cell, cell

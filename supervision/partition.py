@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, TypeVar, cast, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 from zlib import crc32
 
-from supervision.child import BrutalKill, ChildSpec, ChildState, ChildType, Restart
+from supervision.child import (
+    BrutalKill,
+    ChildSpec,
+    ChildState,
+    ChildType,
+    Isolation,
+    Restart,
+)
 from supervision.errors import ActorNotFoundError, SpecError
 from supervision.management import SupervisorRef
 from supervision.ref import ActorRef
-from supervision.restarts import is_count
+from supervision.restarts import Backoff, is_count
 from supervision.supervisor import Strategy, Supervisor
 
 if TYPE_CHECKING:
@@ -115,6 +123,10 @@ class PartitionSupervisor(Supervisor):
         restart: Restart = Restart.PERMANENT,
         shutdown: float | BrutalKill | None = None,
         type: ChildType = ChildType.WORKER,
+        start_timeout: float | None = None,
+        backoff: Backoff | None = None,
+        isolation: Isolation = Isolation.TASK,
+        restart_stash: int = 0,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         max_restarts: int = 3,
         max_seconds: float = 5.0,
@@ -128,6 +140,10 @@ class PartitionSupervisor(Supervisor):
             restart: As in `ChildSpec`.
             shutdown: As in `ChildSpec`.
             type: As in `ChildSpec`.
+            start_timeout: As in `ChildSpec`.
+            backoff: As in `ChildSpec`.
+            isolation: As in `ChildSpec`.
+            restart_stash: As in `ChildSpec`. With it, `route` gives a ref that outlives restarts.
             strategy: As in `Supervisor`.
             max_restarts: As in `Supervisor`.
             max_seconds: As in `Supervisor`.
@@ -139,10 +155,17 @@ class PartitionSupervisor(Supervisor):
         count = (os.cpu_count() or 1) if partitions is None else partitions
         if not is_count(count):
             raise SpecError("invalid_partitions", partitions, "Give an int from 0, or None.")
-        self._start = start
-        self._restart = restart
-        self._shutdown = shutdown
-        self._type = type
+        self._spec = partial(
+            _spec,
+            start,
+            restart=restart,
+            shutdown=shutdown,
+            type=type,
+            start_timeout=start_timeout,
+            backoff=backoff,
+            isolation=isolation,
+            restart_stash=restart_stash,
+        )
         super().__init__(
             [self._spec(number) for number in range(count)],
             strategy=strategy,
@@ -186,14 +209,9 @@ class PartitionSupervisor(Supervisor):
         self.partitions = partitions
         return before
 
-    def _spec(self, number: int) -> ChildSpec:
-        return ChildSpec(
-            number,
-            lambda *_: self._start(number),
-            restart=self._restart,
-            shutdown=self._shutdown,
-            type=self._type,
-        )
+
+def _spec(start: Callable[[int], object], number: int, **options: Any) -> ChildSpec:
+    return ChildSpec(number, partial(start, number), **options)
 
 
 def _slot(key: object, partitions: int) -> int:

@@ -10,6 +10,8 @@ from supervision.ref import ref_of
 from supervision.stash import RestartStash
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     from supervision.cell import Cell
     from supervision.reasons import ExitReason
 
@@ -19,7 +21,18 @@ __all__ = ["Child", "Retry"]
 class Child:
     """What a supervisor keeps about one child through all its lives. Internal to this package."""
 
-    __slots__ = ("attempt", "cell", "failure", "failures", "restarts", "spec", "stash", "state")
+    __slots__ = (
+        "attempt",
+        "cell",
+        "context",
+        "failure",
+        "failures",
+        "link",
+        "restarts",
+        "spec",
+        "stash",
+        "state",
+    )
 
     def __init__(self, spec: ChildSpec) -> None:
         """Keep a child that has not been started."""
@@ -31,6 +44,8 @@ class Child:
         self.failure: ExitReason = None
         self.attempt = 0
         self.stash: RestartStash | None = None
+        self.link: Cell | None = None
+        self.context: Context | None = None
 
     @property
     def info(self) -> ChildInfo:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from supervision.cell import Cell
 
-__all__ = ["ActorRef", "Down", "Exit", "Monitor", "ref_of"]
+__all__ = ["ActorRef", "Down", "Exit", "Monitor", "cell_of", "ref_of"]
 
 
 class Down:
@@ -410,6 +410,11 @@ class ActorRef:
 def ref_of(cell: Cell) -> ActorRef:
     """Give a ref to a life, of the type that its actor chose."""
     return cast("ActorRef", cell.ref_type(cell))
+
+
+def cell_of(ref: ActorRef) -> Cell:
+    """Give the life that a ref addresses."""
+    return ref._cell
 
 
 def _late(item: Call, path: str, timeout_s: float) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
 
     from supervision.child import Start
-    from supervision.ref import ActorRef
+    from supervision.ref import ActorRef, Down, Monitor
 
 __all__ = ["Entry", "Keys", "Name", "Registry", "RegistryChange"]
 
@@ -66,6 +66,10 @@ class Registry:
     whoever was told that an actor has ended can take its name. Keys of different types are
     different keys, so 1 and True and 1.0 do not collide.
 
+    Attributes:
+        kind: Whether several actors may register under the same key.
+        meta: Anything that belongs to the registry as a whole.
+
     Example::
 
         registry = Registry()
@@ -93,6 +97,7 @@ class Registry:
         self._listeners = listeners
         self._entries: dict[tuple[type, Hashable], dict[ActorRef, list[Entry]]] = {}
         self._locks: dict[tuple[type, Hashable], _Lock] = {}
+        self.meta: dict[Hashable, object] = {}
 
     def __len__(self) -> int:
         """Count the entries."""
@@ -127,6 +132,20 @@ class Registry:
         slot = (type(key), key)
         ref.not_at_end((self, slot))
         self._drop(slot, ref)
+
+    def unregister_match(
+        self, key: Hashable, ref: ActorRef, wanted: Callable[[Entry], bool]
+    ) -> None:
+        """Remove those entries of an actor under a key that a predicate wants."""
+        slot = (type(key), key)
+        entries = self._entries.get(slot, {}).get(ref, [])
+        left = [entry for entry in entries if not wanted(entry)]
+        if not left:
+            self.unregister(key, ref)
+            return
+        for _ in range(len(entries) - len(left)):
+            self._tell(RegistryChange(registered=False, key=key, ref=ref))
+        entries[:] = left
 
     def via(self, key: Hashable, start: Start, value: object = None) -> Start:
         """Give a start function whose actor is registered before its `init` begins, in every life.
@@ -175,6 +194,10 @@ class Registry:
             if wanted(entry)
         ]
 
+    def count(self, wanted: Callable[[Entry], bool] | None = None) -> int:
+        """Count the entries that a predicate wants; all without one."""
+        return len(self) if wanted is None else len(self.select(wanted))
+
     def update_value(
         self, key: Hashable, ref: ActorRef, change: Callable[[object], object]
     ) -> tuple[object, object]:
@@ -220,11 +243,11 @@ class Registry:
 
     def _drop(self, slot: tuple[type, Hashable], ref: ActorRef) -> None:
         owners = self._entries.get(slot)
-        if owners is None or owners.pop(ref, None) is None:
-            return
+        gone = None if owners is None else owners.pop(ref, None)
         if not owners:
-            del self._entries[slot]
-        self._tell(RegistryChange(registered=False, key=slot[1], ref=ref))
+            self._entries.pop(slot, None)
+        for _ in gone or ():
+            self._tell(RegistryChange(registered=False, key=slot[1], ref=ref))
 
     def _tell(self, change: RegistryChange) -> None:
         for listener in self._listeners:
@@ -312,6 +335,22 @@ class Name:
         ref = self._registry.whereis(self._key)
         if ref is not None:
             ref.send(message)
+
+    async def push(self, message: object, timeout: float | None = None) -> None:
+        """Do `ActorRef.push`.
+
+        Raises:
+            ActorNotFoundError: Nobody has the name.
+        """
+        await self.ref.push(message, timeout)
+
+    def monitor(self, watcher: ActorRef | Callable[[Down], object]) -> Monitor:
+        """Do `ActorRef.monitor`, of the life that has the name now.
+
+        Raises:
+            ActorNotFoundError: Nobody has the name.
+        """
+        return self.ref.monitor(watcher)
 
     async def call(self, request: object, timeout: float | None = 5.0) -> object:
         """Do `ActorRef.call`.

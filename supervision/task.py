@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+import contextvars
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar, cast, overload
 
 from supervision.child import BrutalKill, ChildSpec, Restart
 from supervision.dynamic import DynamicSupervisor
-from supervision.errors import ActorStoppedError
+from supervision.errors import ActorStoppedError, CallTimeoutError
 from supervision.management import DynamicSupervisorRef
-from supervision.reasons import SHUTDOWN
+from supervision.reasons import SHUTDOWN, ExitReason
+from supervision.record import Child
+from supervision.ref import cell_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine
 
+    from supervision.clock import Clock
     from supervision.ref import ActorRef
 
 __all__ = ["TaskHandle", "TaskSupervisor", "TaskSupervisorRef"]
 
 _T = TypeVar("_T")
 _I = TypeVar("_I")
+
+
+@dataclass(frozen=True, slots=True)
+class StartTask:
+    """Request: `TaskSupervisorRef.start_task`."""
+
+    spec: ChildSpec
+    link: ActorRef | None
+    context: contextvars.Context
 
 
 class TaskHandle(Generic[_T]):
@@ -42,6 +56,11 @@ class TaskHandle(Generic[_T]):
         self.ref = ref
         self._box = box
 
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, one way or another."""
+        return not self.ref.alive
+
     async def result(self, timeout: float | None = 5.0) -> _T:
         """Wait for what the function returns.
 
@@ -56,14 +75,75 @@ class TaskHandle(Generic[_T]):
         reason = await self.ref.wait(timeout)
         if self._box:
             return self._box[0]
-        if isinstance(reason, Exception):
-            raise reason
-        raise ActorStoppedError(self.ref.path, reason)
+        raise self._failure(reason)
 
-    async def shutdown(self) -> None:
-        """Stop the function, if it still runs, and wait for its end."""
+    async def shutdown(self, budget: float = 5.0) -> _T | None:
+        """Stop the function, if it still runs, and wait for its end; kill it when it takes too long.
+
+        Args:
+            budget: Seconds that it may take.
+
+        Returns:
+            What the function returned after all; None when it did not come to that.
+        """
         self.ref.exit(SHUTDOWN)
-        await self.ref.wait()
+        try:
+            await self.ref.wait(budget)
+        except CallTimeoutError:
+            self.ref.kill()
+            await self.ref.wait()
+        return self._box[0] if self._box else None
+
+    def _failure(self, reason: ExitReason) -> Exception:
+        return reason if isinstance(reason, Exception) else ActorStoppedError(self.ref.path, reason)
+
+
+class Job(Generic[_T]):
+    """One task of a stream, with its time."""
+
+    __slots__ = ("_handle", "_late", "_timeout", "_timer")
+
+    def __init__(self, handle: TaskHandle[_T], clock: Clock, timeout: float | None) -> None:
+        """Watch over a task that has just begun."""
+        self._handle = handle
+        self._timeout = timeout
+        self._late = False
+        self._timer = None if timeout is None else clock.call_later(timeout, self._give_up)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended."""
+        return self._handle.done
+
+    def _give_up(self) -> None:
+        self._late = True
+        self._handle.ref.kill()
+
+    async def outcome(self) -> _T | Exception:
+        """Wait for its end; gives the result, or what stands for it."""
+        try:
+            return await self._handle.result(None)
+        except Exception as error:  # noqa: BLE001 - it is handed on
+            return self._too_late() if self._late else error
+        finally:
+            self.forget()
+
+    def _too_late(self) -> Exception:
+        return CallTimeoutError(self._handle.ref.path, self._timeout or 0.0, self._handle)
+
+    def forget(self) -> None:
+        """Stop the clock."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def ask_to_stop(self) -> None:
+        """Have it end now."""
+        self.forget()
+        self._handle.ref.exit(SHUTDOWN)
+
+    async def stopped(self) -> None:
+        """Wait for that."""
+        await self._handle.shutdown()
 
 
 class TaskSupervisorRef(DynamicSupervisorRef):
@@ -81,10 +161,13 @@ class TaskSupervisorRef(DynamicSupervisorRef):
     ) -> TaskHandle[_T]:
         """Run a function in a child of its own.
 
+        It sees the context variables of the caller, as they are now.
+
         Args:
             function: The coroutine function.
             *args: Its arguments.
-            link: An actor that shares its fate: each one's abnormal end ends the other.
+            link: An actor that shares its fate, from before it begins: each one's abnormal end ends the
+                other.
             restart: When it is run again; never by default.
             shutdown: Its budget when it is stopped.
 
@@ -98,22 +181,42 @@ class TaskSupervisorRef(DynamicSupervisorRef):
             box[:] = [result]
 
         name = getattr(function, "__qualname__", "task")
-        ref = await self.start_child(ChildSpec(name, body, restart=restart, shutdown=shutdown))
-        if ref is None:
-            raise ActorStoppedError(self.path, "ignore")
-        if link is not None:
-            ref.link(link)
-        return TaskHandle(ref, box)
+        spec = ChildSpec(name, body, restart=restart, shutdown=shutdown)
+        request = StartTask(spec, link, contextvars.copy_context())
+        return TaskHandle(cast("ActorRef", await self.call(request, timeout=None)), box)
 
-    async def stream(
+    @overload
+    def stream(
         self,
         function: Callable[[_I], Coroutine[object, object, _T]],
-        items: Iterable[_I],
+        items: Iterable[_I] | AsyncIterable[_I],
         *,
         max_concurrency: int = 8,
         ordered: bool = True,
         timeout: float | None = 5.0,
-    ) -> AsyncIterator[_T]:
+        return_exceptions: Literal[False] = False,
+    ) -> AsyncGenerator[_T, None]: ...
+    @overload
+    def stream(
+        self,
+        function: Callable[[_I], Coroutine[object, object, _T]],
+        items: Iterable[_I] | AsyncIterable[_I],
+        *,
+        max_concurrency: int = 8,
+        ordered: bool = True,
+        timeout: float | None = 5.0,
+        return_exceptions: Literal[True],
+    ) -> AsyncGenerator[_T | Exception, None]: ...
+    async def stream(
+        self,
+        function: Callable[[_I], Coroutine[object, object, _T]],
+        items: Iterable[_I] | AsyncIterable[_I],
+        *,
+        max_concurrency: int = 8,
+        ordered: bool = True,
+        timeout: float | None = 5.0,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[_T | Exception, None]:
         """Run a function for each item, a bounded number of them at the same time, and yield the results.
 
         When one fails, its exception is raised in its place; then, and when the consumer stops
@@ -125,36 +228,52 @@ class TaskSupervisorRef(DynamicSupervisorRef):
             items: What to give it; taken as they are needed.
             max_concurrency: How many run at the same time.
             ordered: Whether results come in the order of the items, or as they are ready.
-            timeout: Seconds for each one after its turn to yield has come; None for no limit.
+            timeout: Seconds that each one may run before it is killed, which is a `CallTimeoutError`
+                in its place; None for no limit.
+            return_exceptions: Whether to yield exceptions in the place of results and go on.
 
         Raises:
             ValueError: max_concurrency is below 1.
         """
         if max_concurrency < 1:
             raise ValueError(f"max_concurrency must be 1 or more, not {max_concurrency}.")
-        waiting = iter(items)
-        running: deque[TaskHandle[_T]] = deque()
+        waiting = _async(items)
+        running: list[Job[_T]] = []
         ended = asyncio.Event()
+        more = True
         try:
             while True:
-                while len(running) < max_concurrency:
+                while more and len(running) < max_concurrency:
                     try:
-                        item = next(waiting)
-                    except StopIteration:
-                        break
-                    handle = await self.start_task(function, item)
-                    handle.ref.monitor(lambda _: ended.set())
-                    running.append(handle)
+                        item = await anext(waiting)
+                    except StopAsyncIteration:
+                        more = False
+                    else:
+                        running.append(await self._job(function, item, timeout, ended))
                 if not running:
                     return
-                handle = running[0] if ordered else await _first_ended(running, ended)
-                yield await handle.result(timeout)
-                running.remove(handle)
+                job = running[0] if ordered else await _first_ended(running, ended)
+                outcome = await job.outcome()
+                running.remove(job)
+                if isinstance(outcome, Exception) and not return_exceptions:
+                    raise outcome
+                yield outcome
         finally:
-            for handle in running:
-                handle.ref.exit(SHUTDOWN)
-            for handle in running:
-                await handle.ref.wait()
+            for job in running:
+                job.ask_to_stop()
+            for job in running:
+                await job.stopped()
+
+    async def _job(
+        self,
+        function: Callable[[_I], Coroutine[object, object, _T]],
+        item: _I,
+        timeout: float | None,
+        ended: asyncio.Event,
+    ) -> Job[_T]:
+        handle = await self.start_task(function, item)
+        handle.ref.monitor(lambda _: ended.set())
+        return Job(handle, self._cell.runtime.clock, timeout)
 
 
 class TaskSupervisor(DynamicSupervisor):
@@ -167,11 +286,29 @@ class TaskSupervisor(DynamicSupervisor):
         """This life's own ref; there from before `init`."""
         return TaskSupervisorRef(self._cell)
 
+    async def manage(self, request: object) -> object:
+        """Answer a management call."""
+        if not isinstance(request, StartTask):
+            return await super().manage(request)
+        child = Child(request.spec)
+        child.context = request.context
+        child.link = None if request.link is None else cell_of(request.link)
+        return await self.start_new(child)
 
-async def _first_ended(running: deque[TaskHandle[_T]], ended: asyncio.Event) -> TaskHandle[_T]:
+
+async def _async(items: Iterable[_I] | AsyncIterable[_I]) -> AsyncIterator[_I]:
+    if isinstance(items, AsyncIterable):
+        async for item in items:
+            yield item
+    else:
+        for item in items:
+            yield item
+
+
+async def _first_ended(running: list[Job[_T]], ended: asyncio.Event) -> Job[_T]:
     while True:
-        for handle in running:
-            if not handle.ref.alive:
-                return handle
+        for job in running:
+            if job.done:
+                return job
         ended.clear()
         await ended.wait()

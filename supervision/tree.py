@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from supervision.cell import Cell
     from supervision.record import Child
 
-__all__ = ["Node", "cell_of", "picture", "snapshot"]
+__all__ = ["Node", "cell_of_task", "picture", "snapshot"]
 
 STYLES: Final = {
     ChildState.STARTING: "yellow",
@@ -90,7 +90,7 @@ def snapshot(cell: Cell) -> Node:
     return _node(cell, kind, state, restarts=0, zombies=len(cell.runtime.zombies))
 
 
-def cell_of(root: Cell, task: Task[object]) -> Cell | None:
+def cell_of_task(root: Cell, task: Task[object]) -> Cell | None:
     """Find the life below a root, or the root itself, that a task is that of."""
     path, cell = task.get_name(), root
     while cell.task is not task:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from supervision.clock import machine_seconds
 from supervision.errors import SpecError
 from supervision.events import LoopBlocked
-from supervision.tree import cell_of
+from supervision.tree import cell_of_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -104,7 +104,7 @@ class Guard:
         task = asyncio.current_task(self._loop)
         if task is None:
             return LoopBlocked("", 0, blocked_s, stack)
-        cell = cell_of(self._root, task)
+        cell = cell_of_task(self._root, task)
         incarnation = 0 if cell is None else cell.incarnation
         return LoopBlocked(task.get_name(), incarnation, blocked_s, stack)
 

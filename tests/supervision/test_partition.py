@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from supervision import (
     ActorNotFoundError,
+    Backoff,
+    ChildStartError,
     DynamicSupervisor,
     DynamicSupervisorRef,
     PartitionSupervisor,
+    RestartLimitError,
     SpecError,
     Stop,
 )
@@ -21,9 +26,7 @@ async def test_routing_by_key(world):
         kids = await world.kids(sup)
         assert list(kids) == [0, 1, 2]
         assert [sup.route(n) for n in (0, 1, 2, 3, -4)] == [kids[n] for n in (0, 1, 2, 0, 1)]
-        assert (
-            sup.route("workflow-42") == kids[0x57889363 % 3 if False else _crc("workflow-42") % 3]
-        )
+        assert sup.route("workflow-42") == kids[_crc("workflow-42") % 3]
         assert sup.route(("a", 1)) == sup.route(("a", 1))
         assert sup.partitions == 3
     assert sup.partitions == 0
@@ -83,3 +86,75 @@ async def test_bad_options():
         PartitionSupervisor(Stop, partitions=-1)
     assert PartitionSupervisor(Stop).partitions >= 1
     await settle()
+
+
+# Cases of Elixir's PartitionSupervisorTest
+
+
+async def test_children_are_those_of_a_supervisor(world):
+    """which_children, count_children, restarts and the limit are those of any static supervisor."""
+    root = PartitionSupervisor(world.worker, partitions=3, max_restarts=0)
+    with pytest.raises(RestartLimitError):
+        async with world.run(root) as sup:
+            assert [info.id for info in await sup.which_children()] == [2, 1, 0]
+            assert await world.count(sup) == [3, 3, 0, 3]
+            await world.end(sup.route(1))
+            assert await sup.wait() == "shutdown"
+    assert [name for what, name in world.journal if what == "stop"] == [1, 2, 0]
+
+
+async def test_shrinking_routes_first(world):
+    """No key is routed to a partition that is being stopped; growing routes only once all are up."""
+    async with world.run(PartitionSupervisor(world.worker, partitions=2)) as sup:
+        world.slow_stops[1] = 1.0
+        resizing = asyncio.ensure_future(sup.resize(1))
+        await settle()
+        assert sup.partitions == 1
+        assert sup.route(1) == sup.route(0)
+        await world.clock.advance(1)
+        assert await resizing == 2
+        world.slow_stops.clear()
+        world.slow_starts[1] = 1.0
+        resizing = asyncio.ensure_future(sup.resize(2))
+        await settle()
+        assert sup.partitions == 1
+        await world.clock.advance(1)
+        assert await resizing == 1
+        assert sup.route(1).id == 1
+
+
+async def test_growth_that_fails(world):
+    """When a further partition does not come up the number of routes stays as it was."""
+    async with world.run(PartitionSupervisor(world.worker, partitions=1)) as sup:
+        world.failing[1] = LookupError("no")
+        with pytest.raises(ChildStartError):
+            await sup.resize(2)
+        assert sup.partitions == 1
+        assert sup.route(7) == sup.route(0)
+
+
+async def test_zero_partitions(world):
+    """A supervisor may have none; nothing can be routed until there are some."""
+    async with world.run(PartitionSupervisor(world.worker, partitions=0)) as sup:
+        with pytest.raises(ActorNotFoundError):
+            sup.route("key")
+        await sup.resize(1)
+        assert sup.route("key").alive
+
+
+async def test_options_of_the_children(world):
+    """Backoff, start time-out and a stash are those of a child spec; with a stash a route outlives restarts."""
+    root = PartitionSupervisor(
+        world.worker,
+        partitions=1,
+        backoff=Backoff(minimum=1.0, maximum=1.0),
+        start_timeout=3.0,
+        restart_stash=5,
+    )
+    async with world.run(root) as sup:
+        route = sup.route("key")
+        await world.end(route)
+        asked = asyncio.ensure_future(route.call("kept"))
+        await world.clock.advance(1)
+        assert await asked == "kept"
+        assert (await sup.get_childspec(0)).start_timeout == 3.0

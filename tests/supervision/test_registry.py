@@ -229,3 +229,124 @@ async def test_via_names_actors_only(world):
     async with world.supervisor() as sup:
         with pytest.raises(Exception, match="via"):
             await sup.start_child(ChildSpec(1, Registry().via("n", start)))
+
+
+# Cases of Elixir's RegistryTest
+
+
+async def test_unregister_match(world):
+    """Only those entries of an actor go whose value is wanted; listeners hear of each."""
+    heard = []
+    registry = Registry(keys=Keys.DUPLICATE, listeners=(heard.append,))
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        for value in ("a", "b", "a"):
+            registry.register("key", one, value)
+        registry.register("key", two, "a")
+        registry.unregister_match("key", one, lambda entry: entry.value == "a")
+        assert [(e.ref, e.value) for e in registry.lookup("key")] == [(one, "b"), (two, "a")]
+        assert sum(not change.registered for change in heard) == 2
+        registry.unregister_match("key", one, lambda entry: entry.value == "b")
+        registry.unregister_match("other", one, lambda _: True)
+        assert [e.ref for e in registry.lookup("key")] == [two]
+
+
+async def test_count_and_select(world):
+    """Entries are counted and selected by any predicate over key, ref and value."""
+    registry = Registry()
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        registry.register("a", one, 1)
+        registry.register("b", two, 2)
+        registry.register("c", two, 3)
+        assert registry.count() == 3
+        assert registry.count(lambda entry: entry.ref == two) == 2
+        assert [e.key for e in registry.select(lambda e: e.value != 2)] == ["a", "c"]
+        assert registry.count(lambda entry: entry.key == "z") == 0
+
+
+async def test_registering_over_a_dead_owner(world):
+    """The name of an actor that has ended is free in the same turn, and its last ref cannot take one."""
+    registry = Registry()
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        registry.register("a", one)
+        one.kill()
+        await one.wait()
+        registry.register("a", two)
+        with pytest.raises(ActorStoppedError):
+            registry.register("b", one)
+        assert registry.whereis("b") is None
+
+
+async def test_a_refused_registration_leaves_nothing(world):
+    """A name that is taken stays with its owner, and goes with it."""
+    registry = Registry()
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        one, two = (await world.kids(sup)).values()
+        registry.register("a", one)
+        with pytest.raises(NameTakenError):
+            registry.register("a", two)
+        two.kill()
+        await two.wait()
+        assert registry.whereis("a") == one
+    assert len(registry) == 0
+
+
+async def test_meta(world):
+    """A registry keeps what belongs to it as a whole."""
+    registry = Registry()
+    registry.meta["version"] = 3
+    assert registry.meta == {"version": 3}
+
+
+async def test_dispatch_to_duplicates(world):
+    """Dispatch runs in the caller, once, with all entries; and not at all when there are none."""
+    registry = Registry(keys=Keys.DUPLICATE)
+    calls = []
+    async with world.supervisor(*world.specs(1, 2)) as sup:
+        for ref in (await world.kids(sup)).values():
+            registry.register("key", ref)
+        registry.dispatch("key", calls.append)
+        registry.dispatch("nobody's", calls.append)
+        assert [len(entries) for entries in calls] == [2]
+
+
+async def test_lock_is_released_when_its_holder_dies(world):
+    """A holder that is killed gives the lock back, a waiter that is killed does not keep others waiting."""
+    registry = Registry()
+    got = []
+
+    async def hold(name):
+        async with registry.lock("key"):
+            got.append(name)
+            await asyncio.Event().wait()
+
+    specs = [ChildSpec(n, lambda n=n: hold(n), restart="temporary") for n in "abc"]
+    async with world.supervisor(*specs) as sup:
+        await settle()
+        a, b, _ = (await world.kids(sup)).values()
+        assert got == ["a"]
+        b.kill()
+        a.kill()
+        await settle()
+        assert got == ["a", "c"]
+
+
+async def test_names_watch_and_wait(world):
+    """A name is monitored and pushed to like a ref, for as long as somebody has it."""
+    registry = Registry()
+    downs = []
+    async with world.supervisor() as sup:
+        start = registry.via("name", lambda: world.worker(1))
+        ref = await sup.start_child(ChildSpec(1, start, restart="temporary"))
+        name = registry.name("name")
+        name.monitor(downs.append)
+        await name.push(LookupError())
+        await ref.wait()
+        await settle()
+        assert [down.ref for down in downs] == [ref]
+        with pytest.raises(ActorNotFoundError):
+            await name.push("x")
+        with pytest.raises(ActorNotFoundError):
+            name.monitor(downs.append)
