@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import copy_context
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from supervision.events import TaskFailed, Zombie
@@ -45,7 +44,7 @@ class Spawned:
         self._path = path
         self._incarnation = incarnation
         self._mailbox = mailbox
-        self._tasks: dict[asyncio.Task[object], Callable[[asyncio.Task[object]], None]] = {}
+        self._tasks: dict[asyncio.Task[object], Coroutine[object, object, object]] = {}
         self._ending = False
 
     def __len__(self) -> int:
@@ -58,9 +57,8 @@ class Spawned:
         task = self._runtime.loop.create_task(
             self._guarded(body), name=name or f"{self._path}+", context=context
         )
-        ended = partial(self._ended, body)
-        self._tasks[task] = ended
-        task.add_done_callback(ended, context=context)
+        self._tasks[task] = body
+        task.add_done_callback(self._ended, context=context)
         return task
 
     async def _guarded(self, body: Coroutine[object, object, _T]) -> _T:
@@ -72,17 +70,16 @@ class Spawned:
             raise asyncio.CancelledError from error
         task = asyncio.current_task()
         assert task is not None
-        ended = self._tasks.pop(task, None)
-        if ended is not None:  # the usual end saves the event loop a turn
-            task.remove_done_callback(ended)
+        if self._tasks.pop(task, None) is not None:  # the usual end saves the event loop a turn
+            task.remove_done_callback(self._ended)
         return result
 
-    def _ended(self, body: Coroutine[object, object, _T], task: asyncio.Task[_T]) -> None:
-        body.close()  # it may never have begun
+    def _ended(self, task: asyncio.Task[object]) -> None:
         error = None if task.cancelled() else task.exception()
-        if task not in self._tasks:
+        body = self._tasks.pop(task, None)
+        if body is None:
             return
-        del self._tasks[task]
+        body.close()  # it may never have begun
         if error is None:
             return
         if not self._ending:

@@ -31,6 +31,7 @@ from beamflow.errors import (
     PayloadError,
     StoreLockedError,
     StoreUnavailableError,
+    said,
 )
 from beamflow.model.events import (
     CompensationStarted,
@@ -384,7 +385,7 @@ class LogSuite(_Suite):
         assert (await store.read("one"))[1].event == event
         summary = await store.summary("one")
         assert summary is not None
-        assert summary.error == f"builtins.ValueError: {text}"
+        assert summary.error == said("builtins.ValueError", text)
         (letter,) = (await store.dead_letters(DeadLetterQuery())).items
         assert (letter.error.message, letter.step) == (text, text)
         resolved = DeadLetterResolved(workflow_id="one", note=text)

@@ -29,6 +29,7 @@ _BYTES_MAX = 8 * 1024 * 1024
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
 
 _encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(tuple[int, str, int, int, int, int, int, int])
 
 Place = tuple[int, str, int, int, int, int]
 """kind, stream, seq, time, epoch, checksum"""
@@ -52,7 +53,7 @@ class Batch:
     def __init__(self) -> None:
         self.appends: list[Append] = []
         self._ends: list[int] = []
-        self._rows: list[tuple[*Place, int, int]] = []
+        self._rows: list[bytes] = []
         self._data: list[bytes] = []
         self._bytes = 0
 
@@ -75,7 +76,7 @@ class Batch:
 
     def parameters(self) -> tuple[str, bytes]:
         """Return the rows as JSON, and the data that they point into."""
-        return _encoder.encode(self._rows).decode(), b"".join(self._data)
+        return f"[{b','.join(self._rows).decode()}]", b"".join(self._data)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split the batch, to find the append that cannot be committed; it has two or more."""
@@ -86,14 +87,15 @@ class Batch:
         part = Batch()
         for index in range(first, end):
             for row in range(self._ends[index - 1] if index else 0, self._ends[index]):
-                part._put(self._rows[row][:6], self._data[row])
+                kind, stream, seq, time, epoch, crc, *_ = _decoder.decode(self._rows[row])
+                part._put((kind, stream, seq, time, epoch, crc), self._data[row])
             part.appends.append(self.appends[index])
             part._ends.append(len(part._rows))
         return part
 
     def _put(self, place: Place, item: bytes) -> None:
         size = len(item)
-        self._rows.append((*place, self._bytes + 1, size))
+        self._rows.append(_encoder.encode((*place, self._bytes + 1, size)))
         self._data.append(item)
         self._bytes += size
 
