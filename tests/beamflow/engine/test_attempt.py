@@ -99,6 +99,28 @@ async def test_a_timeout_bounds_each_attempt_and_is_retried(
         assert await handle.result() == 2
 
 
+async def test_a_timeout_error_of_the_bodys_own_is_no_timeout_of_the_step(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """It reaches the workflow as what it is."""
+
+    @step(timeout=10)
+    async def gives_up() -> None:
+        raise TimeoutError("the bank does not answer")
+
+    @workflow
+    async def patient() -> str:
+        try:
+            await gives_up()
+        except TimeoutError as error:
+            return f"{type(error).__name__}: {error}"
+        return "in time"
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        assert await handle.result() == "TimeoutError: the bank does not answer"
+
+
 async def test_a_body_that_ends_by_itself_after_its_timeout_counts(
     memory: MemoryStore, clock: ManualClock
 ) -> None:

@@ -393,11 +393,14 @@ async def test_code_that_does_not_fit_its_log_parks_and_goes_on_once_it_does(
         assert await letters_log(engine) == [DeadLettered, DeadLetterRetried]
 
 
-@pytest.mark.parametrize("cause", ["host loop", "host loop in a group", "result no JSON"])
+@pytest.mark.parametrize(
+    "cause", ["host loop", "host loop in a group", "spinning", "result no JSON"]
+)
 async def test_code_at_fault_is_parked_and_not_compensated(
-    memory: MemoryStore, clock: ManualClock, cause: str
+    memory: MemoryStore, clock: ManualClock, cause: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In its first life, too: what the steps did stays done, and mended code goes on from there."""
+    monkeypatch.setattr(workflow_loop, "_CALLBACKS_MAX", 1_000)
     good, bad, reason = versions()[cause]
     assert bad is not None
     async with Engine(memory, workflows=[bad], clock=clock) as engine:

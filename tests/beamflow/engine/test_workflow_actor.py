@@ -34,7 +34,7 @@ from supervision.testing import settle
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from beamflow.events import Event
+    from beamflow.events import Event, Recorded
     from beamflow.stores.base import Store
     from supervision import ActorRef
     from supervision.testing import ManualClock
@@ -268,49 +268,80 @@ async def test_a_signal_is_received_once_although_the_actor_dies_over_it(
         assert await handle.result() == ["go", "on"]
 
 
+class SlowStore(MemoryStore):
+    """Commits in the background, like a file: who is cancelled does not know the outcome.
+
+    Args:
+        clock: the time of its leases.
+        early: number of the read, counted from `hold`, that sees what was before the commit.
+    """
+
+    def __init__(self, clock: ManualClock, early: int) -> None:
+        super().__init__(clock=lambda: int(clock.now() * 1_000_000))
+        self.commits: list[asyncio.Task[None]] = []
+        self._early = early
+        self._reads = 0
+        self._gate: asyncio.Event | None = None
+        self._then: Callable[[], Awaitable[None]] = settle
+
+    def hold(self, then: Callable[[], Awaitable[None]]) -> None:
+        """Let the next commit wait for that read, and do something after both."""
+        self._then = then
+        self._gate = asyncio.Event()
+        self._reads = 0
+
+    async def append(
+        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+    ) -> None:
+        before, gate = self.commits[-1:], self._gate
+
+        async def commit() -> None:
+            if before:
+                await asyncio.wait(before)
+            if gate is not None:
+                await gate.wait()
+            await MemoryStore.append(self, stream, expected, events, time=time, epoch=epoch)
+
+        self.commits.append(asyncio.create_task(commit()))
+        await asyncio.shield(self.commits[-1])
+
+    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        seen = await super().read(stream, after)
+        self._reads += 1
+        if self._gate is not None and self._reads == self._early:
+            self._gate.set()
+            self._gate = None
+            await asyncio.wait(self.commits)
+            await self._then()
+        return seen
+
+
+@pytest.mark.parametrize(("early", "twice"), [(1, False), (2, False), (2, True), (3, False)])
 async def test_a_signal_whose_commit_comes_after_all_is_not_received_twice(
     clock: ManualClock,
+    early: int,
+    twice: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
-    """The actor died, its append goes on by itself, and the sender has looked too early."""
-
-    class SlowStore(MemoryStore):
-        """Commits in the background, like a file: who is cancelled does not know the outcome."""
-
-        commits: list[asyncio.Task[None]]
-        gate: asyncio.Event | None = None
-
-        async def append(
-            self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
-        ) -> None:
-            gate, before = self.gate, self.commits[-1:]
-
-            async def commit() -> None:
-                if before:
-                    await asyncio.wait(before)
-                if gate is not None:
-                    await gate.wait()
-                await MemoryStore.append(self, stream, expected, events, time=time, epoch=epoch)
-
-            task = asyncio.create_task(commit())
-            self.commits.append(task)
-            await asyncio.shield(task)
-
-    store = SlowStore(clock=lambda: int(clock.now() * 1_000_000))
-    store.commits = []
+    """The actor died, its append goes on by itself, and somebody has looked too early."""
+    store = SlowStore(clock, early)
     async with Engine(store, workflows=[collect], clock=clock) as engine:
-        handle = await engine.start(collect, 2, id="one")
-        store.gate = gate = asyncio.Event()
+        await engine.start(collect, 2, id="one")
+    async with Engine(store, workflows=[collect], clock=clock) as engine:
+        handle = engine.handle("one")
+        await settle()
+
+        async def kill() -> None:
+            actor(engine, "one").kill()
+            await settle()
+
+        store.hold(kill if twice else settle)
         sending = asyncio.create_task(handle.signal("word", "go"))
         await settle()
-        store.gate = None
         actor(engine, "one").kill()
-        await settle()
-        assert not sending.done()
-        gate.set()
         await sending
         await handle.signal("word", "on")
         assert await handle.result() == ["go", "on"]
-        errors = [task.exception() for task in store.commits if task.done()]
+        errors = [commit.exception() for commit in store.commits]
         assert all(error is None or isinstance(error, ConflictError) for error in errors)
 
 
