@@ -118,6 +118,7 @@ class SQLiteStore:
         self._in_flight: Batch | None = None
         self._work = asyncio.Event()
         self._failure: StoreUnavailableError | None = None
+        self._interrupted = False
 
     def __repr__(self) -> str:
         return f"sqlite:///{self._path}"
@@ -136,6 +137,7 @@ class SQLiteStore:
             raise
         self._work = asyncio.Event()
         self._failure = None
+        self._interrupted = False
 
     async def serve(self) -> None:
         """Commit what `append` is handed, until cancelled. The port tells the contract."""
@@ -155,6 +157,7 @@ class SQLiteStore:
             raise self._refusal() from error
         finally:
             if self._in_flight is not None:
+                self._interrupted = True
                 self._fail(self._unusable("its writer was stopped in the middle of a commit"))
 
     async def close(self) -> None:
@@ -295,7 +298,9 @@ class SQLiteStore:
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back. The port tells the contract."""
-        self._check_usable()
+        # A commit that nobody waits for any more is carried out first, on the same connection.
+        if not self._interrupted:
+            self._check_usable()
         row = await self._write(_RELEASE, {"epoch": lease.epoch})
         if row is not None and self._lock is not None:
             self._lock.release()

@@ -528,6 +528,26 @@ async def test_a_writer_cancelled_in_the_middle_of_a_commit(path: Path, clock: M
     await served.stop()
 
 
+async def test_a_lease_is_given_back_after_an_interrupted_commit(
+    path: Path, clock: ManualClock
+) -> None:
+    """An engine that is left in the middle of its work leaves nobody waiting for its lease."""
+    store = SQLiteStore(path, clock=clock)
+    await store.open()
+    lease = await store.claim("me", 30)
+    server = asyncio.create_task(store.serve())
+    append = asyncio.create_task(store.append("one", 0, [started()], time=START, epoch=lease.epoch))
+    while store._in_flight is None:  # noqa: ASYNC110 - no event tells of it
+        await asyncio.sleep(0)
+    server.cancel()
+    await asyncio.wait({server, append})
+    assert isinstance(append.exception(), StoreUnavailableError)
+    await store.release(lease)
+    await store.close()
+    with database(path) as other:
+        assert other.execute("SELECT owner FROM beamflow_leases").fetchall() == [(None,)]
+
+
 @pytest.mark.parametrize("mode", ["EXCLUSIVE", "IMMEDIATE"])
 async def test_opening_what_another_process_locks(path: Path, mode: str) -> None:
     """A new store waits for the lock for its busy timeout and then says who is in the way."""
