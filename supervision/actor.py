@@ -47,7 +47,7 @@ class ReplyTo:
     def reply(self, value: object) -> None:
         """Give the answer, or a `Failure`; dropped when the caller waits no more."""
         if self._cell.unanswered is not None:
-            self._cell.unanswered.discard(self._call)
+            self._cell.unanswered.pop(self._call, None)
         self._call.answer(value)
 
 

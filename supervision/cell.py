@@ -129,7 +129,7 @@ class Cell:
         self.stash: list[object] | None = None
         self.spawned: Spawned | None = None
         self.stash_between_lives: RestartStash | None = None
-        self.unanswered: set[Call] | None = None
+        self.unanswered: dict[Call, None] | None = None
         self.watchers: dict[object, Callable[[Cell], object]] | None = None
         self.monitors: dict[Watch, None] | None = None
         self.links: dict[Cell, None] | None = None
@@ -353,8 +353,8 @@ class Cell:
     def owe(self, call: Call) -> None:
         """Remember a call that is answered later, so that the end of the actor answers it."""
         if self.unanswered is None:
-            self.unanswered = set()
-        self.unanswered.add(call)
+            self.unanswered = {}
+        self.unanswered[call] = None
 
     # Watching
 

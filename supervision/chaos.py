@@ -247,7 +247,7 @@ class _Mishap:
         cell = self._cell
         if type(item) is Call:
             if cell.unanswered is not None:
-                cell.unanswered.discard(item)
+                cell.unanswered.pop(item, None)
             item.deferred = False
         refused = cell.mailbox.put(item)
         if refused is Put.FULL:

@@ -10,7 +10,7 @@ import math
 import selectors
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from supervision.clock import SystemClock, WallTimer
 
@@ -130,7 +130,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         task = super().create_task(coro, name=name, context=context)
         island = _island_of(context)
         if island is not None:
-            island.tasks.add(task)
+            island.tasks[task] = None
         return task
 
     def run_in_executor(
@@ -198,7 +198,7 @@ class VirtualClock(SystemClock):
             start: The wall clock time then, in seconds since 1970.
         """
         self._start = start
-        self._timers: WeakSet[_VirtualTimer] = WeakSet()
+        self._timers: WeakKeyDictionary[_VirtualTimer, None] = WeakKeyDictionary()
 
     def now(self) -> float:
         """Wall clock time in seconds since 1970, UTC.
@@ -222,7 +222,7 @@ class VirtualClock(SystemClock):
     def call_at(self, when: float, callback: Callable[..., object], *args: object) -> WallTimer:
         """Run ``callback(*args)`` in the event loop once `now` has reached ``when``."""
         timer = _VirtualTimer(self, when, callback, args)
-        self._timers.add(timer)
+        self._timers[timer] = None
         return timer
 
 
@@ -271,10 +271,11 @@ class Island:
 
     def __init__(self) -> None:
         """Stand there, with nothing on it."""
-        self.tasks: WeakSet[Task[Any]] = WeakSet()
+        self.tasks: WeakKeyDictionary[Task[Any], None] = WeakKeyDictionary()
         self.is_cut = False
         self._left: list[Task[Any]] = []
         self._last: list[Callable[[], object]] = []
+        self._dropped: list[tuple[Callable[..., object], tuple[object, ...]]] = []
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> Task[_T]:
         """Run a coroutine on it, in a task of its own. Call it from outside."""
@@ -284,7 +285,9 @@ class Island:
 
     def run(self, callback: Callable[..., object], *args: object) -> None:
         """Call back, unless it is cut off; for the loop."""
-        if not self.is_cut:
+        if self.is_cut:
+            self._dropped.append((callback, args))
+        else:
             callback(*args)
 
     def cut(self) -> None:
@@ -310,7 +313,11 @@ class Island:
         closing, self._last = self._last, []
         for task in self._left:
             closing.extend(coroutine.close for coroutine in _coroutines(task))
-        self._left = []
+        for callback, args in self._dropped:
+            handed = [*getattr(callback, "args", ()), *args]
+            closing.extend(value.close for value in handed if inspect.iscoroutine(value))
+        self._left.clear()
+        self._dropped.clear()
         for close in closing:
             with contextlib.suppress(BaseException):  # whatever the dead say
                 close()

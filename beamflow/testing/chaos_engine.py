@@ -9,6 +9,8 @@ from enum import StrEnum
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, TypeVarTuple, cast
 
+import anyio.to_thread
+
 from beamflow.engine.engine import Engine
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.workflow_actor import WorkflowActor
@@ -172,11 +174,11 @@ class ChaosEngine:
             limit = asyncio.timeout(None)
             try:
                 async with limit:
-                    life.callers.add(limit)
+                    life.callers[limit] = None
                     try:
                         return await question(life.engine)
                     finally:
-                        life.callers.discard(limit)
+                        del life.callers[limit]
             except (EngineStoppedError, StoreError):
                 await self.clock.sleep(AGAIN_S)
             except TimeoutError:
@@ -315,7 +317,7 @@ class _Life:
         number: int,
     ) -> None:
         self.ended = asyncio.Event()
-        self.callers: set[asyncio.Timeout] = set()
+        self.callers: dict[asyncio.Timeout, None] = {}  # in order, for they are woken in it
         self._chaos = chaos
         self._up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._outside = contextvars.copy_context()
@@ -374,6 +376,7 @@ class _Life:
     async def leave(self) -> None:
         """Stop what still runs; a store that was cut off is closed, as by the system."""
         if self._island.is_cut:
+            self._free_threads()
             await self._real_store.close()
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -390,6 +393,16 @@ class _Life:
         _ = self._island.start(leave())
         await done
         self._end()
+
+    def _free_threads(self) -> None:
+        """Give back the dead's share of the thread pool, which is the loop's and not the engine's."""
+        limiter = anyio.to_thread.current_default_thread_limiter()
+        for borrower in limiter.statistics().borrowers:
+            if borrower in self._island.tasks:
+                limiter.release_on_behalf_of(borrower)
+        waiting = limiter.statistics().tasks_waiting
+        limiter.total_tokens += waiting  # wakes all who wait, dead or alive
+        limiter.total_tokens -= waiting
 
     def _end(self) -> None:
         self.ended.set()

@@ -20,6 +20,7 @@ from supervision import (
     Failure,
     StashFullError,
     Stop,
+    Supervisor,
     TaskFailed,
     run,
 )
@@ -668,3 +669,26 @@ async def test_a_state_that_cannot_be_shown(world):
         ref = (await world.kids(sup))[1]
         with pytest.raises(ActorStoppedError, match="nothing to see"):
             await ref.get_state()
+
+
+async def test_callers_hear_of_an_end_in_the_order_of_their_calls() -> None:
+    """Whoever asked first is told first, every time: it does not hang on where objects lie in memory."""
+
+    class Deferring(Actor):
+        async def handle_call(self, request):
+            self.defer()
+
+    heard: list[int] = []
+
+    async def ask(ref, number: int) -> None:
+        with pytest.raises(ActorStoppedError):
+            await ref.call(number, timeout=None)
+        heard.append(number)
+
+    async with run(Supervisor([ChildSpec("one", Deferring)])) as root:
+        [info] = await root.which_children()
+        asking = [asyncio.ensure_future(ask(info.ref, number)) for number in range(50)]
+        await settle()
+        info.ref.kill()
+        await asyncio.wait(asking)
+    assert heard == [*range(50)]
