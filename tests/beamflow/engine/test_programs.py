@@ -64,6 +64,7 @@ class View(NamedTuple):
     calls: list[tuple[int, str, int]]
     timers: list[int]
     signals: tuple[str, ...]
+    to_compensate: list[tuple[int, bytes]]
     outcome: object
 
 
@@ -80,6 +81,7 @@ def view(execution: Execution, commands: Sequence[Any]) -> View:
         calls=[(call.op, call.digest, call.attempt) for call in execution.calls.values()],
         timers=[op for op, timer in execution.timers.items() if not timer.cancelled()],
         signals=execution.awaited_signals,
+        to_compensate=[(call.op, bytes(call.result or b"")) for call in execution.to_compensate],
         outcome=outcome,
     )
 

@@ -494,6 +494,26 @@ def test_anyio_waits_for_a_shielded_task() -> None:
     assert driver.result == "clean"
 
 
+def test_anyio_cancels_whatever_a_cancelled_scope_awaits_next() -> None:
+    """Its cancellation is redelivered at once, before anything is asked for."""
+
+    async def code() -> Any:
+        with anyio.move_on_after(1):
+            try:
+                await fetch("a")
+            finally:
+                try:
+                    await other("b")
+                finally:
+                    await other("c")
+        return "moved on"
+
+    driver = running(code)
+    driver.fire()
+    assert driver.result == "moved on"
+    assert names(driver) == ["fetch"]
+
+
 def test_anyio_may_cancel_what_asyncio_waits_for() -> None:
     """A task group of asyncio's wakes at each redelivery: that ends too, and goes on at an event."""
 

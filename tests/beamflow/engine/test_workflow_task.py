@@ -200,6 +200,14 @@ async def _catches_each_end() -> None:
             seen.append("went on")
 
 
+async def _starts_tasks_for_ever() -> None:
+    while True:
+        with contextlib.suppress(BaseException):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fetch("a"))
+            seen.append("went on")
+
+
 async def _finally_awaits() -> None:
     try:
         await fetch("a")
@@ -283,6 +291,7 @@ async def _in_generator() -> None:
         _except_base_exception,
         _except_for_ever,
         _catches_each_end,
+        _starts_tasks_for_ever,
         _finally_awaits,
         _finally_retries,
         _finally_starts_tasks,
