@@ -448,6 +448,31 @@ async def test_a_timer_survives_code_that_misuses_its_loop(
         assert await handle.result() == "all done"
 
 
+async def test_code_that_keeps_a_timer_its_log_gave_up_is_parked(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """It would wait for ever otherwise."""
+    gives_up = True
+
+    @workflow
+    async def alarm() -> None:
+        timer = asyncio.create_task(asyncio.sleep(1000))
+        await receive("word", str)
+        if gives_up:
+            timer.cancel()
+        await receive("end", str)
+
+    async with Engine(memory, workflows=[alarm], clock=clock) as engine:
+        handle = await engine.start(alarm, id="one")
+        await handle.signal("word", "go")
+        await settle()
+    gives_up = False
+    async with Engine(memory, workflows=[alarm], clock=clock) as engine:
+        await parks(engine.handle("one"))
+        letter = await engine.dead_letters.show("one")
+        assert letter.reason is DeadLetterReason.NONDETERMINISM
+
+
 async def test_a_payload_error_of_an_argument_is_the_codes_to_handle(place: str | Store) -> None:
     """It could be caught; unhandled, the workflow fails like by any error of its own."""
     unwritable: Any = object()
@@ -551,6 +576,10 @@ async def test_a_workflow_that_crashes_its_actor_again_and_again_is_parked(
         assert await (await engine.start(sell, "tea", 2, id="two")).result() == "2 shipped"
     async with Engine(memory, workflows=[sell], clock=clock) as engine:
         await settle()
+        before = await engine.handle("one").history()
+        await parks(await engine.start(sell, "tea", 1, id="one"))
+        await settle()
+        assert await engine.handle("one").history() == before
         assert (await engine.handle("one").status()).state is WorkflowState.PARKED
         assert await engine.dead_letters.retry("one") == "one"
         assert await engine.handle("one").result() == "1 shipped"

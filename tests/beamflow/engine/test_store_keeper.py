@@ -326,6 +326,8 @@ async def test_one_store_object_serves_one_engine(place: str | Store, memory: Me
 class SharedStore(MemoryStore):
     """What two engines have in common: each opens it as if it were a file."""
 
+    shared = True
+
     async def open(self) -> None:
         self._is_open = True
 
@@ -367,6 +369,22 @@ async def test_the_lease_is_renewed_for_as_long_as_the_engine_lives(clock: Manua
             await clock.advance(LEASE_TTL_S - 1)
             with pytest.raises(StoreLockedError):
                 await store.claim("another", 1)
+
+
+async def test_an_engine_that_is_asleep_for_too_long_notices_by_itself(clock: ManualClock) -> None:
+    """The renewal of its lease is refused, and it stops although it had nothing to write."""
+    store = SharedStore(clock=lambda: int(clock.now() * 1_000_000))
+    first = Engine(store, workflows=[wait], clock=clock)
+    await first.__aenter__()
+    waiting = asyncio.create_task((await first.start(wait, id="one")).result())
+    await settle()
+    store._owner_lives = False  # as if it had slept for longer than its lease
+    async with Engine(store, workflows=[wait], clock=clock):
+        await clock.advance(LEASE_TTL_S)
+        with pytest.raises(EngineStoppedError, match="has given up"):
+            await waiting
+        with pytest.raises(EngineStoppedError, match="had given up"):
+            await first.__aexit__(None, None, None)
 
 
 async def test_an_engine_that_lost_its_lease_stops_writing(clock: ManualClock) -> None:

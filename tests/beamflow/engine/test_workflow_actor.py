@@ -356,8 +356,11 @@ async def test_a_start_is_one_although_the_actor_dies_over_it(
         gated.before, gated.after = (None, WorkflowStarted) if durable else (WorkflowStarted, None)
         starting = asyncio.create_task(engine.start(two_steps, id="one"))
         await gated.held.wait()
-        gated.before = gated.after = None
         actor(engine, "one").kill()
+        await settle()
+        assert starting.done() == durable
+        gated.before = gated.after = None
+        gated.let_pass()
         handle = await starting
         assert await handle.result() == ["first", "second"]
         assert (await types_of(gated, "one")).count(WorkflowStarted) == 1
