@@ -210,7 +210,7 @@ class ProcessActor(Actor):
         if self._verdict is None:
             process = self._process
             if process is not None:
-                process.join(REAP_S)
+                process.join(EXIT_GRACE_S)
             code = None if process is None else process.exitcode
             self._end(ProcessDiedError(self._cell.path, code), None)
         self._wake()
