@@ -10,7 +10,7 @@ DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test check bench docs clean fmt fmt-check lint type imports wheel-test
+.PHONY: help setup demo test chaos check bench docs clean fmt fmt-check lint type imports wheel-test
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ test: $(DEV) ## run all tests (ARGS="-k name" narrows, WORKERS=0 for one process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: fmt-check lint type imports docs wheel-test test ## all that must be green before a change lands
+
+chaos: $(DEV) ## the long runs: 10,000 scripts of the model, every fault point, hundreds of seeds
+	SUPERVISION_MODEL_SCRIPTS=10000 BEAMFLOW_EXHAUSTIVE=1 BEAMFLOW_PROGRAMS=20000 CHAOS_DEMO_SEEDS=20 \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --timeout 7200 --chaos-seeds 500 \
+		tests/supervision/test_model.py tests/supervision/test_chaos.py tests/beamflow/testing \
+		tests/beamflow/engine/test_programs.py tests/beamflow/stores/test_power_loss.py \
+		tests/acceptance/test_kill.py tests/acceptance/test_demo_under_chaos.py $(ARGS)
 
 bench: $(DEV) .venv/.bench ## measure: workflows/s, steps/s, latency, memory
 	$(BIN)/python -m benchmarks $(ARGS)
