@@ -139,6 +139,9 @@ class WorkflowTask(asyncio.Task[Any]):
             self._guarded.evict()
         finally:
             asyncio.tasks._leave_task(self._home, self)
+        # anyio keeps what it knows of a task, and with it the task, until the task is done
+        anyio = sys.modules.get("anyio._backends._asyncio")
+        getattr(anyio, "_task_states", {}).pop(self, None)
 
 
 class _Evicted(BaseException):

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from beamflow.engine.execution import Execution, StepCall
 
 _EVENTS_MAX = 40
-_EXAMPLES = int(os.environ.get("BEAMFLOW_PROGRAMS", "800"))
+_EXAMPLES = int(os.environ.get("BEAMFLOW_PROGRAMS", "400"))
 
 many = settings(
     max_examples=_EXAMPLES,

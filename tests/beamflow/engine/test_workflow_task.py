@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -310,6 +311,14 @@ def test_nothing_runs_on_when_a_workflow_leaves_memory(code: Callable[[], Any]) 
         evicted(code)
         gc.collect()
     assert [each for each in seen if each != "finally"] == []
+
+
+@pytest.mark.parametrize("code", [_except_exception, _finally_starts_tasks, _in_anyio])
+def test_a_workflow_that_leaves_memory_leaves_it(code: Callable[[], Any]) -> None:
+    """Nothing of it stays behind, in anyio's tables either."""
+    there = weakref.ref(evicted(code).execution)
+    gc.collect()
+    assert there() is None
 
 
 def test_a_generator_left_alone_does_not_wake_when_collected() -> None:
