@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 
 from beamflow import Engine, receive, step, workflow
+from beamflow.events import StepCompleted
 from benchmarks._report import heading, median, percentile, rows
 
 __all__ = ["main"]
@@ -103,7 +104,7 @@ def _rounds(arguments: argparse.Namespace, part: str) -> list[list[float]]:
     if arguments.dir is not None:
         command += ["--dir", arguments.dir]
     return [
-        [float(word) for word in subprocess.check_output(command, text=True).split()]
+        [float(word) for word in subprocess.check_output(command, text=True).split()]  # noqa: S603
         for _ in range(arguments.rounds)
     ]
 
@@ -169,7 +170,8 @@ async def _weigh(url: str, count: int) -> tuple[float, float]:
     began = time.perf_counter()
     async with Engine(url, workflows=[waits]) as engine:
         for number in (0, count // 2, count + 999):
-            while not (await engine.handle(str(number)).status()).waiting_for:
+            handle = engine.handle(str(number))
+            while not (await handle.status()).waiting_for:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
         elapsed = time.perf_counter() - began
     return weight, (1_000 + count) / elapsed
@@ -182,8 +184,9 @@ async def _start_waiting(engine: Engine, numbers: range) -> None:
             *(engine.start(waits, Order(n, 1.0, []), id=str(n)) for n in chunk)
         )
         for handle in handles:
-            while (await handle.status()).waiting_for != ("signal approval",):
-                await asyncio.sleep(0.01)
+            async for recorded in handle.events():
+                if isinstance(recorded.event, StepCompleted):
+                    break
 
 
 def _resident() -> int:
@@ -198,7 +201,7 @@ def _import_s() -> float:
 
     def run(code: str) -> float:
         began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
+        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
         return time.perf_counter() - began
 
     return run("import beamflow") - run("pass")
