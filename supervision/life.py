@@ -147,7 +147,7 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
                 await actor.handle_cast(item)
             cell.current = item = None  # an idle actor holds on to nothing
             handled += 1
-            if handled == 1:
+            if handled == 1 and user:  # a turn of one message needs no clock
                 started = cell.runtime.clock.monotonic()
             elif not handled % MESSAGES_PER_LOOK and _turn_is_over(cell, handled, started):
                 handled = 0
