@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
@@ -350,5 +352,9 @@ class Chaos:
     def close(self) -> None:
         """Bury what was cut off; after the loop was closed."""
         self.calm()
-        for island in self._islands:
-            island.bury()
+        unheard = [island.bury() for island in self._islands]
+        self._islands.clear()
+        if any(unheard):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of coroutines that never began
+                gc.collect()

@@ -308,19 +308,25 @@ class Island:
         """Have something else closed, before all tasks are."""
         self._last.append(close)
 
-    def bury(self) -> None:
-        """Close what was cut off, once the loop is closed and nothing can come of it."""
+    def bury(self) -> bool:
+        """Close what was cut off, once the loop is closed and nothing can come of it.
+
+        Returns:
+            Whether a task had ended of which nobody has heard: whoever should have might have had to
+            close a coroutine that never began, and the collector will complain of that.
+        """
         closing, self._last = self._last, []
         for task in self._left:
             closing.extend(coroutine.close for coroutine in _coroutines(task))
-        for callback, args in self._dropped:
-            handed = [*getattr(callback, "args", ()), *args]
-            closing.extend(value.close for value in handed if inspect.iscoroutine(value))
+        ends_unheard = any(
+            isinstance(one, asyncio.Task) for _, args in self._dropped for one in args
+        )
         self._left.clear()
         self._dropped.clear()
-        for close in closing:
+        while closing:
             with contextlib.suppress(BaseException):  # whatever the dead say
-                close()
+                closing.pop(0)()
+        return ends_unheard
 
 
 def _coroutines(task: Task[Any]) -> Iterator[Coroutine[Any, Any, Any]]:

@@ -276,7 +276,7 @@ class TestIsland:
 
         on_a_loop_of_its_own(test())
         assert log == []
-        island.bury()
+        assert not island.bury()
         assert log == ["closed"]
         gc.collect()
 
