@@ -74,9 +74,9 @@ class Batch:
         self.appends.append(append)
         self._ends.append(len(self._rows))
 
-    def parameters(self) -> tuple[str, bytes]:
+    def parameters(self) -> dict[str, object]:
         """Return the rows as JSON, and the data that they point into."""
-        return f"[{b','.join(self._rows).decode()}]", b"".join(self._data)
+        return {"rows": f"[{b','.join(self._rows).decode()}]", "data": b"".join(self._data)}
 
     def halves(self) -> tuple[Batch, Batch]:
         """Split the batch, to find the append that cannot be committed; it has two or more."""

@@ -354,7 +354,7 @@ class SQLiteStore:
 
     # calling
 
-    async def _execute(self, sql: str, parameters: Any) -> Any:
+    async def _execute(self, sql: str, parameters: dict[str, object]) -> Any:
         if self._writer is None:
             raise self._refusal()
         return next(iter(await self._writer.execute_fetchall(sql, parameters)), None)
