@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Append", "Batch"]
 
-_ROWS_MAX = 4_000
+_ROWS_MAX = 500
+"""Small enough that there is a batch to commit while the loop is busy with those it has woken: one
+that holds everybody makes the loop and the writer take turns."""
 _BYTES_MAX = 8 * 1024 * 1024
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
 
