@@ -161,7 +161,8 @@ class DynamicSupervisor(Parent):
                 [("auto_shutdown", "never"), ("significant", True)],
                 "Children of a dynamic supervisor have no significance.",
             )
-        self.check_backoff(spec)
+        if spec.backoff is not None:
+            self.check_backoff(spec)
         call = self._cell.current
         try:
             await self.bring_up(child, call if type(call) is Call else None)

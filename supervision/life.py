@@ -137,15 +137,17 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
             if mailbox.bounded:
                 mailbox.freed()
             cell.current = item
-            if type(item) is Call:
-                await _answer(actor, cell, item)
-            elif cell.runtime.around is not None:
+            if cell.runtime.around is not None:
                 await _handle_around(actor, cell, item, cell.runtime.around)
+            elif type(item) is Call:
+                reply = await actor.handle_call(item.request)
+                if not item.deferred:
+                    item.answer(reply)
             elif type(item) is Info:
                 await actor.handle_info(item.message)
             else:
                 await actor.handle_cast(item)
-            cell.current = item = None  # an idle actor holds on to nothing
+            cell.current = item = reply = None  # an idle actor holds on to nothing
             handled += 1
             if handled == 1 and user:  # a turn of one message needs no clock
                 started = cell.runtime.clock.monotonic()
@@ -156,6 +158,8 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
         raise
     except BaseException as error:
         reason, cell.cause = cell.explain(error)
+        if type(cell.current) is Call:
+            cell.owe(cell.current)  # the end of the actor answers it
     return await _farewell(actor, cell, reason)
 
 
@@ -221,23 +225,13 @@ def _forget_cancels(cell: Cell) -> None:
         task.uncancel()
 
 
-async def _answer(actor: Actor, cell: Cell, call: Call) -> None:
-    try:
-        around = cell.runtime.around
-        if around is None:
-            reply = await actor.handle_call(call.request)
-        else:
-            handle = partial(actor.handle_call, call.request)
-            reply = await around(ref_of(cell), "call", call.request, handle)
-    except BaseException:
-        cell.owe(call)  # the end of the actor answers it
-        raise
-    if not call.deferred:
-        call.answer(reply)
-
-
 async def _handle_around(actor: Actor, cell: Cell, item: object, around: Around) -> None:
-    if type(item) is Info:
+    if type(item) is Call:
+        handle = partial(actor.handle_call, item.request)
+        reply = await around(ref_of(cell), "call", item.request, handle)
+        if not item.deferred:
+            item.answer(reply)
+    elif type(item) is Info:
         message = item.message
         await around(ref_of(cell), "info", message, partial(actor.handle_info, message))
     else:
