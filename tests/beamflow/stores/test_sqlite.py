@@ -379,7 +379,7 @@ async def test_appends_at_once_share_a_commit(store: SQLiteStore, lease: Lease) 
     await asyncio.gather(
         *(
             store.append(f"workflow-{number}", 0, [started()], time=START, epoch=lease.epoch)
-            for number in range(1000)
+            for number in range(250)
         )
     )
     assert len(probe.statements) == 1
@@ -393,7 +393,7 @@ async def test_a_commit_has_a_bound(store: SQLiteStore, lease: Lease) -> None:
     await asyncio.gather(
         *(
             store.append(f"workflow-{number}", 0, [stepped()], time=START, epoch=lease.epoch)
-            for number in range(9000)
+            for number in range(1100)
         )
     )
     assert len(probe.statements) == 3
@@ -470,7 +470,7 @@ async def test_a_failed_write_answers_everybody(
         asyncio.create_task(
             store.append(f"one-{number}", 0, [stepped()], time=START, epoch=lease.epoch)
         )
-        for number in range(9000)
+        for number in range(1100)
     ]
     await asyncio.sleep(0)
     with pytest.raises(StoreUnavailableError):
