@@ -16,7 +16,6 @@ from beamflow.errors import (
     EngineStoppedError,
     FencedError,
     WorkflowExistsError,
-    WorkflowParkedError,
 )
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
 from beamflow.model.ids import DEAD_LETTERS
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from beamflow.engine.services import Services
     from beamflow.model.events import DeadLetterReason, Event
 
-__all__ = ["DeadLetterQueue", "DeadLetters", "open_letter", "parked_error"]
+__all__ = ["DeadLetterQueue", "DeadLetters", "open_letter"]
 
 
 class DeadLetterQueue(Actor):
@@ -221,16 +220,6 @@ async def open_letter(services: Services, workflow_id: str) -> DeadLetter | None
     query = DeadLetterQuery(states=frozenset({DeadLetterState.OPEN}), workflow_id=workflow_id)
     page = await services.store.dead_letters(query)
     return page.items[0] if page.items else None
-
-
-async def parked_error(
-    services: Services, workflow_id: str, not_done: str = ""
-) -> WorkflowParkedError:
-    """Make the error for a workflow that is parked; its letter says why."""
-    query = DeadLetterQuery(states=None, workflow_id=workflow_id)
-    (*_, letter) = (await services.opened.dead_letters(query)).items
-    detail = f"{not_done}{letter.error.message}"
-    return WorkflowParkedError(workflow_id, reason=letter.reason.value, detail=detail)
 
 
 _NOT_UP = (

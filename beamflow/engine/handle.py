@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
-from beamflow.engine.dead_letters import parked_error
+from beamflow.engine.parking import parked_error
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.engine.workflow_actor import Signal, Waiting
 from beamflow.errors import (

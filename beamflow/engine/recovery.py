@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from beamflow.engine.dead_letters import parked_error
+from beamflow.engine.parking import parked_error
 from beamflow.model.events import DeadLetterReason
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetterQuery, WorkflowQuery

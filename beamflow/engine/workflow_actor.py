@@ -15,15 +15,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from msgspec import Raw
 
 from beamflow.engine.attempt import Attempted, CompensationAttempt, StepAttempt
-from beamflow.engine.dead_letters import parked_error
 from beamflow.engine.execution import Execution, new_execution, replay
 from beamflow.engine.failure import describe, origin_of
+from beamflow.engine.parking import (
+    PARKED_BY,
+    PoisonError,
+    leave_parking,
+    letter_of,
+    letter_of_compensation,
+    park,
+    parked_error,
+)
 from beamflow.engine.saga import Undo, Unwinding
 from beamflow.errors import (
     BeamflowError,
     ConflictError,
     CorruptLogError,
-    DefinitionError,
     EngineStoppedError,
     FencedError,
     HostLoopError,
@@ -32,7 +39,6 @@ from beamflow.errors import (
     StoreError,
     WorkflowExistsError,
     WorkflowNotFoundError,
-    WorkflowParkedError,
 )
 from beamflow.model.commands import CancelStep, CancelTimer, RunStep, StartTimer
 from beamflow.model.events import (
@@ -40,10 +46,7 @@ from beamflow.model.events import (
     CompensationFailed,
     CompensationStarted,
     DeadLettered,
-    DeadLetterReason,
-    DeadLetterRetried,
     Event,
-    Failure,
     Recorded,
     SignalReceived,
     StepFailed,
@@ -169,7 +172,7 @@ class WorkflowActor(Actor):
             if self._started is None or not await self._began(self._started):
                 unrecorded = await self._resume()
             await self._take(self.take_queued(), unrecorded)
-        except _PARKED_BY as error:
+        except PARKED_BY as error:
             await self._park(error)
         except StoreError as error:
             self._accept(error)
@@ -260,7 +263,7 @@ class WorkflowActor(Actor):
                 for follows in self._consequences(commands):
                     events.append(follows)
                     self._deliver(self._seq + len(events), time, follows)
-            except _PARKED_BY as error:
+            except PARKED_BY as error:
                 problem = error
         if events:
             try:
@@ -270,7 +273,7 @@ class WorkflowActor(Actor):
                 raise
             self._appended(events, time)
             _acknowledge(messages)
-        if isinstance(problem, _PARKED_BY):
+        if isinstance(problem, PARKED_BY):
             await self._park(problem)
         if problem is not None:
             raise problem
@@ -367,7 +370,7 @@ class WorkflowActor(Actor):
         if self._started is not None and not self._parked:
             await self._check_not_parked()
         if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
-            raise _PoisonError(self.services.crashes[self.workflow_id])
+            raise PoisonError(self.services.crashes[self.workflow_id])
         definition = self.services.definition(started.workflow)
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
@@ -376,7 +379,9 @@ class WorkflowActor(Actor):
         if self._code.ended and self._code.failure is None:
             self._result()
         if self._parked:
-            await self._leave_parking()
+            if self._unwinding is not None:
+                self._unwinding.start_over()
+            await leave_parking(self.services, self.workflow_id)
         return self._reissue()
 
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
@@ -616,7 +621,10 @@ class WorkflowActor(Actor):
         if undo is not None:
             self._compensate(undo)
         else:
-            await self._park_compensation(unwinding.failed[0])
+            workflow = self._code.workflow.name
+            await self._stand_still(
+                letter_of_compensation(self.workflow_id, workflow, unwinding.failed[0])
+            )
 
     def _compensate(self, undo: Undo) -> None:
         op = undo.call.op
@@ -638,51 +646,13 @@ class WorkflowActor(Actor):
     async def _park(self, error: BaseException) -> NoReturn:
         """Stand still until somebody mends the cause; the log stays as it is."""
         self._accept(None)
-        reason = next(reason for kind, reason in _REASONS if isinstance(error, kind))
-        await self._into_parking(reason, describe(error))
+        workflow = "" if self._execution is None else self._code.workflow.name
+        await self._stand_still(letter_of(self.workflow_id, workflow, error))
 
-    async def _park_compensation(self, undo: Undo) -> NoReturn:
-        failure = undo.failure
-        assert failure is not None
-        await self._into_parking(
-            DeadLetterReason.COMPENSATION_FAILED,
-            failure.error,
-            step=undo.call.step.name,
-            attempts=failure.attempt,
-            payload=Raw(undo.call.input),
-        )
-
-    async def _into_parking(
-        self,
-        reason: DeadLetterReason,
-        failure: Failure,
-        *,
-        step: str | None = None,
-        attempts: int = 0,
-        payload: Raw | None = None,
-    ) -> NoReturn:
-        letter = DeadLettered(
-            workflow_id=self.workflow_id,
-            workflow="" if self._execution is None else self._code.workflow.name,
-            reason=reason,
-            error=failure,
-            step=step,
-            attempts=attempts,
-            input=Raw(b"null") if payload is None else payload,
-        )
-        await self._tell_dead_letters(letter)
-        self.services.log.error(
-            "workflow_parked",
-            workflow_id=self.workflow_id,
-            reason=reason.value,
-            step=step,
-            error=failure.message,
-        )
+    async def _stand_still(self, letter: DeadLettered) -> NoReturn:
+        error = await park(self.services, letter)
         self._leave()
-        self.services.ended(
-            self.workflow_id,
-            WorkflowParkedError(self.workflow_id, reason=reason.value, detail=failure.message),
-        )
+        self.services.ended(self.workflow_id, error)
         raise Stop("normal")
 
     async def _check_not_parked(self) -> None:
@@ -692,20 +662,6 @@ class WorkflowActor(Actor):
             parked = await parked_error(self.services, self.workflow_id)
             self.services.ended(self.workflow_id, parked)
             raise Stop("normal")
-
-    async def _leave_parking(self) -> None:
-        """The cause is mended: close the dead letter before anything happens."""
-        self._parked = False
-        if self._unwinding is not None:
-            self._unwinding.start_over()
-        await self._tell_dead_letters(
-            DeadLetterRetried(workflow_id=self.workflow_id, retried_as=self.workflow_id)
-        )
-
-    async def _tell_dead_letters(self, event: DeadLettered | DeadLetterRetried) -> None:
-        queue = self.services.dead_letters
-        assert queue is not None
-        await queue.call(event, timeout=None)
 
 
 def different_start(
@@ -744,21 +700,5 @@ def _refuse(messages: Sequence[object], error: BaseException) -> None:
             message.acknowledged.set_exception(error)
 
 
-class _PoisonError(BeamflowError):
-    """The workflow has crashed its actor again and again."""
-
-    def __init__(self, crashes: int) -> None:
-        super().__init__(f"its actor crashed {crashes} times in a row without getting on")
-
-
 _OF_THE_STORE = (StoreError, EngineStoppedError, ActorStoppedError)
 _OF_THE_WAY_BACK = (CompensationStarted, CompensationCompleted, CompensationFailed)
-_REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
-    (NondeterminismError, DeadLetterReason.NONDETERMINISM),
-    (PayloadError, DeadLetterReason.UNDECODABLE),
-    (DefinitionError, DeadLetterReason.CODE_GONE),
-    (CorruptLogError, DeadLetterReason.CORRUPT_LOG),
-    (HostLoopError, DeadLetterReason.HOST_LOOP),
-    (_PoisonError, DeadLetterReason.POISON),
-)
-_PARKED_BY = tuple(kind for kind, _ in _REASONS)

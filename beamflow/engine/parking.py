@@ -1,0 +1,116 @@
+"""Parking: a workflow that cannot go on stands still, its log untouched, until the cause is mended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from beamflow.engine.failure import describe
+from beamflow.errors import (
+    BeamflowError,
+    CorruptLogError,
+    DefinitionError,
+    HostLoopError,
+    NondeterminismError,
+    PayloadError,
+    WorkflowParkedError,
+)
+from beamflow.model.events import DeadLettered, DeadLetterReason, DeadLetterRetried
+from beamflow.stores.base import DeadLetterQuery
+
+if TYPE_CHECKING:
+    from beamflow.engine.saga import Undo
+    from beamflow.engine.services import Services
+
+__all__ = [
+    "PARKED_BY",
+    "PoisonError",
+    "leave_parking",
+    "letter_of",
+    "letter_of_compensation",
+    "park",
+    "parked_error",
+]
+
+
+class PoisonError(BeamflowError):
+    """The workflow has crashed its actor again and again."""
+
+    def __init__(self, crashes: int) -> None:
+        """Say how often."""
+        super().__init__(f"its actor crashed {crashes} times in a row without getting on")
+
+
+_REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
+    (NondeterminismError, DeadLetterReason.NONDETERMINISM),
+    (PayloadError, DeadLetterReason.UNDECODABLE),
+    (DefinitionError, DeadLetterReason.CODE_GONE),
+    (CorruptLogError, DeadLetterReason.CORRUPT_LOG),
+    (HostLoopError, DeadLetterReason.HOST_LOOP),
+    (PoisonError, DeadLetterReason.POISON),
+)
+
+PARKED_BY = tuple(kind for kind, _ in _REASONS)
+"""Errors that park the workflow whose actor meets them."""
+
+
+def letter_of(workflow_id: str, workflow: str, error: BaseException) -> DeadLettered:
+    """Make the dead letter of a workflow that met one of `PARKED_BY`."""
+    return DeadLettered(
+        workflow_id=workflow_id,
+        workflow=workflow,
+        reason=next(reason for kind, reason in _REASONS if isinstance(error, kind)),
+        error=describe(error),
+    )
+
+
+def letter_of_compensation(workflow_id: str, workflow: str, undo: Undo) -> DeadLettered:
+    """Make the dead letter of a workflow that has a compensation which failed for good."""
+    failure = undo.failure
+    assert failure is not None
+    return DeadLettered(
+        workflow_id=workflow_id,
+        workflow=workflow,
+        reason=DeadLetterReason.COMPENSATION_FAILED,
+        error=failure.error,
+        step=undo.call.step.name,
+        attempts=failure.attempt,
+        input=Raw(undo.call.input),
+    )
+
+
+async def park(services: Services, letter: DeadLettered) -> WorkflowParkedError:
+    """Have the letter recorded; return what those who wait for the workflow are to be told."""
+    await _tell_queue(services, letter)
+    services.log.error(
+        "workflow_parked",
+        workflow_id=letter.workflow_id,
+        reason=letter.reason.value,
+        step=letter.step,
+        error=letter.error.message,
+    )
+    return WorkflowParkedError(
+        letter.workflow_id, reason=letter.reason.value, detail=letter.error.message
+    )
+
+
+async def leave_parking(services: Services, workflow_id: str) -> None:
+    """Close the dead letter of a workflow whose cause is mended, before anything happens in it."""
+    await _tell_queue(services, DeadLetterRetried(workflow_id=workflow_id, retried_as=workflow_id))
+
+
+async def parked_error(
+    services: Services, workflow_id: str, not_done: str = ""
+) -> WorkflowParkedError:
+    """Make the error for a workflow that is parked; its letter says why."""
+    query = DeadLetterQuery(states=None, workflow_id=workflow_id)
+    (*_, letter) = (await services.opened.dead_letters(query)).items
+    detail = f"{not_done}{letter.error.message}"
+    return WorkflowParkedError(workflow_id, reason=letter.reason.value, detail=detail)
+
+
+async def _tell_queue(services: Services, event: DeadLettered | DeadLetterRetried) -> None:
+    queue = services.dead_letters
+    assert queue is not None
+    await queue.call(event, timeout=None)
