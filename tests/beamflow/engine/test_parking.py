@@ -1,0 +1,362 @@
+"""Parking: what stands still, why, and how it goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beamflow import (
+    BeamflowError,
+    DeadLetterReason,
+    Engine,
+    WorkflowParkedError,
+    WorkflowState,
+    receive,
+    step,
+    workflow,
+)
+from beamflow.engine import workflow_loop
+from beamflow.events import (
+    DeadLettered,
+    DeadLetterRetried,
+    Recorded,
+)
+from supervision.testing import settle
+from tests.beamflow.engine.outage import fails, healthy, letters_log, parks, reserve, sell, undo_me
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from beamflow import Workflow
+    from beamflow.stores.base import Store
+    from beamflow.stores.memory import MemoryStore
+    from supervision.testing import ManualClock
+
+
+@pytest.fixture(autouse=True)
+def _nothing_works() -> None:
+    healthy.clear()
+
+
+def versions() -> dict[str, tuple[Workflow[..., Any], Workflow[..., Any] | None, DeadLetterReason]]:
+    """Give, for each cause, the code that began, the code that cannot go on, and the reason."""
+
+    @step
+    async def first(what: str) -> str:
+        return what
+
+    @step(name="first")
+    async def first_with_a_number(what: str) -> int:
+        return len(what)
+
+    @workflow(name="w")
+    async def good(what: str) -> str:
+        said = await first(what)
+        word: str = await receive("word", str)
+        return f"{said} {word}"
+
+    @workflow(name="w")
+    async def other_arguments(what: str) -> str:
+        return await first(what + "!")
+
+    @workflow(name="w")
+    async def other_type(what: str) -> str:
+        return str(await first_with_a_number(what))
+
+    @workflow(name="w")
+    async def other_input(what: int) -> str:
+        return str(what)
+
+    @workflow(name="w")
+    async def misuse(what: str) -> str:
+        await first(what)
+        return await asyncio.to_thread(str, what)
+
+    @workflow(name="w")
+    async def misuse_in_a_group(what: str) -> str:
+        await first(what)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.sleep(1000))
+            group.create_task(asyncio.to_thread(str, what))
+        return "never"
+
+    @workflow(name="w")
+    async def spins(what: str) -> str:
+        await first(what)
+        while True:  # noqa: ASYNC110 - wrong on purpose
+            await asyncio.sleep(0)
+
+    @workflow(name="w")
+    async def odd_result(what: str) -> Any:
+        await first(what)
+        return object()
+
+    @workflow(name="w")
+    async def other_result(what: str) -> int:
+        said: Any = await first(what)
+        return said  # type: ignore[no-any-return]
+
+    return {
+        "nondeterminism": (good, other_arguments, DeadLetterReason.NONDETERMINISM),
+        "code gone": (good, None, DeadLetterReason.CODE_GONE),
+        "undecodable step": (good, other_type, DeadLetterReason.UNDECODABLE),
+        "undecodable input": (good, other_input, DeadLetterReason.UNDECODABLE),
+        "host loop": (good, misuse, DeadLetterReason.HOST_LOOP),
+        "host loop in a group": (good, misuse_in_a_group, DeadLetterReason.HOST_LOOP),
+        "spinning": (good, spins, DeadLetterReason.HOST_LOOP),
+        "result no JSON": (good, odd_result, DeadLetterReason.UNDECODABLE),
+        "result of another type": (good, other_result, DeadLetterReason.UNDECODABLE),
+    }
+
+
+@pytest.mark.parametrize("cause", versions())
+async def test_code_that_does_not_fit_its_log_parks_and_goes_on_once_it_does(
+    memory: MemoryStore, clock: ManualClock, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is untouched meanwhile, there is one letter, and a mended engine goes on by itself."""
+    monkeypatch.setattr(workflow_loop, "_CALLBACKS_MAX", 1_000)
+    good, bad, reason = versions()[cause]
+    async with Engine(memory, workflows=[good], clock=clock) as engine:
+        handle = await engine.start(good, "tea", id="one")
+        await settle()
+        before: list[Recorded] = await handle.history()
+        assert len(before) == 2
+    for _ in range(2):
+        async with Engine(memory, workflows=[bad] if bad else [], clock=clock) as engine:
+            handle = engine.handle("one")
+            await parks(handle)
+            assert (await handle.status()).state is WorkflowState.PARKED
+            assert await handle.history() == before
+            (letter,) = await engine.dead_letters.list()
+            assert (letter.workflow_id, letter.reason) == ("one", reason)
+            assert await engine.dead_letters.retry("one") == "one"
+            await settle()
+            assert await engine.dead_letters.list() == [letter]
+            await parks(handle)
+            assert await letters_log(engine) == [DeadLettered]
+    async with Engine(memory, workflows=[good], clock=clock) as engine:
+        await settle()
+        assert await engine.dead_letters.list() == []
+        handle = engine.handle("one")
+        assert (await handle.status()).state is WorkflowState.RUNNING
+        assert await handle.history() == before
+        await handle.signal("word", "time")
+        assert await handle.result() == "tea time"
+        assert await letters_log(engine) == [DeadLettered, DeadLetterRetried]
+
+
+@pytest.mark.parametrize(
+    "cause", ["host loop", "host loop in a group", "spinning", "result no JSON"]
+)
+async def test_code_at_fault_is_parked_and_not_compensated(
+    memory: MemoryStore, clock: ManualClock, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its first life, too: what the steps did stays done, and mended code goes on from there."""
+    monkeypatch.setattr(workflow_loop, "_CALLBACKS_MAX", 1_000)
+    good, bad, reason = versions()[cause]
+    assert bad is not None
+    async with Engine(memory, workflows=[bad], clock=clock) as engine:
+        handle = await engine.start(bad, "tea", id="one")
+        await parks(handle)
+        assert (await engine.dead_letters.show("one")).reason is reason
+        before = await handle.history()
+        assert len(before) == 2
+    async with Engine(memory, workflows=[good], clock=clock) as engine:
+        await settle()
+        await engine.handle("one").signal("word", "time")
+        assert await engine.handle("one").result() == "tea time"
+        assert (await engine.handle("one").history())[:2] == before
+
+
+async def test_a_timer_survives_code_that_misuses_its_loop(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """The other branches were cut off, but nothing of that is in the log: mended code has them."""
+    bad = True
+
+    @workflow
+    async def branches() -> str:
+        async def wrong() -> None:
+            word: str = await receive("word", str)
+            if bad:
+                await asyncio.to_thread(str, word)
+
+        await asyncio.gather(asyncio.sleep(1000), reserve("room"), wrong())
+        return "all done"
+
+    async with Engine(memory, workflows=[branches], clock=clock) as engine:
+        handle = await engine.start(branches, id="one")
+        await settle()
+        before = await handle.history()
+        await handle.signal("word", "go")
+        await parks(handle)
+        assert len(await handle.history()) == len(before) + 1
+    bad = False
+    async with Engine(memory, workflows=[branches], clock=clock) as engine:
+        await clock.advance(999)
+        handle = engine.handle("one")
+        assert (await handle.status()).waiting_for == ("timer",)
+        await clock.advance(1.1)
+        assert await handle.result() == "all done"
+
+
+async def test_code_that_keeps_a_timer_its_log_gave_up_is_parked(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """It would wait for ever otherwise."""
+    gives_up = True
+
+    @workflow
+    async def alarm() -> None:
+        timer = asyncio.create_task(asyncio.sleep(1000))
+        await receive("word", str)
+        if gives_up:
+            timer.cancel()
+        await receive("end", str)
+
+    async with Engine(memory, workflows=[alarm], clock=clock) as engine:
+        handle = await engine.start(alarm, id="one")
+        await handle.signal("word", "go")
+        await settle()
+    gives_up = False
+    async with Engine(memory, workflows=[alarm], clock=clock) as engine:
+        await parks(engine.handle("one"))
+        letter = await engine.dead_letters.show("one")
+        assert letter.reason is DeadLetterReason.NONDETERMINISM
+
+
+async def test_a_payload_error_of_an_argument_is_the_codes_to_handle(place: str | Store) -> None:
+    """It could be caught; unhandled, the workflow fails like by any error of its own."""
+    unwritable: Any = object()
+
+    @workflow
+    async def careless() -> None:
+        await reserve(unwritable)
+
+    @workflow
+    async def careful() -> str:
+        try:
+            await reserve(unwritable)
+        except BeamflowError as error:
+            return type(error).__name__
+        return "written"
+
+    async with Engine(place, workflows=[careless, careful]) as engine:
+        assert await (await engine.start(careful)).result() == "PayloadError"
+        await fails(await engine.start(careless, id="one"))
+        letter = await engine.dead_letters.show("one")
+        assert letter.reason is DeadLetterReason.WORKFLOW_ERROR
+
+
+async def test_a_host_loop_error_that_is_handled_is_no_matter(place: str | Store) -> None:
+    """The code has dealt with it."""
+
+    @workflow
+    async def careful() -> str:
+        try:
+            await asyncio.to_thread(int)
+        except RuntimeError as error:
+            return type(error).__name__
+        return "done"
+
+    async with Engine(place, workflows=[careful]) as engine:
+        assert await (await engine.start(careful)).result() == "HostLoopError"
+
+
+async def test_a_parked_workflow_stands_still_whoever_comes(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Timers pass, signals are refused, the same start again gives a handle and wakes nothing."""
+
+    @workflow
+    async def slow(what: str) -> None:
+        await asyncio.gather(asyncio.sleep(10), undo_me.function(what))
+
+    async with Engine(memory, workflows=[slow], clock=clock) as engine:
+        handle = await engine.start(slow, "room", id="one")
+        await clock.advance(1)
+        await parks(handle)
+        before = await handle.history()
+        healthy.add("room")
+        again = await engine.start(slow, "room", id="one")
+        await clock.advance(100)
+        with pytest.raises(WorkflowParkedError):
+            await again.signal("word")
+        await parks(again)
+        assert await again.history() == before
+        assert (await again.status()).state is WorkflowState.PARKED
+    async with Engine(memory, workflows=[slow], clock=clock) as engine:
+        again = await engine.start(slow, "room", id="one")
+        await clock.advance(100)
+        await parks(again)
+        assert await again.history() == before
+        assert await engine.dead_letters.retry("one") == "one"
+        await fails(again)
+
+
+async def test_a_letter_can_be_retried_as_soon_as_it_can_be_seen(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Although the actor that is being parked has not ended yet."""
+    for turns in range(12):
+        healthy.clear()
+        name = f"room {turns}"
+        async with Engine(memory, workflows=[undo_me], clock=clock) as engine:
+            handle = await engine.start(undo_me, name, id=name)
+            queue = engine.dead_letters
+            while len(await queue.list()) == turns:  # noqa: ASYNC110 - turn by turn
+                await asyncio.sleep(0)
+            healthy.add(name)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert await engine.dead_letters.retry(name) == name
+            await settle()
+            assert (await handle.status()).state is WorkflowState.FAILED
+
+
+async def test_a_workflow_that_crashes_its_actor_again_and_again_is_parked(
+    memory: MemoryStore, clock: ManualClock, crashing: Callable[[str, int], None]
+) -> None:
+    """As poison, without hurting others; a retry gives it new chances, a restart alone does not."""
+    async with Engine(memory, workflows=[sell, undo_me], clock=clock) as engine:
+        healthy.update({"tea", "room"})
+        crashing("one", 3)
+        await parks(await engine.start(sell, "tea", 1, id="one"))
+        letter = await engine.dead_letters.show("one")
+        assert letter.reason is DeadLetterReason.POISON
+        assert "crashed 3 times in a row" in letter.error.message
+        assert await (await engine.start(sell, "tea", 2, id="two")).result() == "2 shipped"
+    async with Engine(memory, workflows=[sell], clock=clock) as engine:
+        await settle()
+        before = await engine.handle("one").history()
+        await parks(await engine.start(sell, "tea", 1, id="one"))
+        await settle()
+        assert await engine.handle("one").history() == before
+        assert (await engine.handle("one").status()).state is WorkflowState.PARKED
+        assert await engine.dead_letters.retry("one") == "one"
+        assert await engine.handle("one").result() == "1 shipped"
+        assert await engine.dead_letters.list() == []
+
+
+@pytest.fixture
+def crashing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """Have the actor of a workflow crash so many times when it acts."""
+    from beamflow.engine.workflow_actor import WorkflowActor
+
+    left: dict[str, int] = {}
+    original = WorkflowActor._act
+
+    def act(self: WorkflowActor, *arguments: Any) -> None:
+        if left.get(self.workflow_id, 0) > 0:
+            left[self.workflow_id] -= 1
+            raise AssertionError("a bug of the engine")
+        original(self, *arguments)
+
+    monkeypatch.setattr(WorkflowActor, "_act", act)
+
+    def crash(workflow_id: str, times: int) -> None:
+        left[workflow_id] = times
+
+    return crash
