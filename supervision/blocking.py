@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from supervision.runtime import Runtime
 
-__all__ = ["in_thread"]
+__all__ = ["Job", "in_thread"]
 
 _T = TypeVar("_T")
 
@@ -31,7 +31,7 @@ async def in_thread(
         function: What to run.
         name: What to call it.
     """
-    job = _Job(runtime, function)
+    job = Job(runtime, function)
     try:
         return await asyncio.to_thread(job.run)
     except asyncio.CancelledError:
@@ -41,16 +41,25 @@ async def in_thread(
         raise
 
 
-class _Job(Generic[_T]):
+class Job(Generic[_T]):
+    """A function between its thread and the actor that waits for it."""
+
     __slots__ = ("_begun", "_ended", "_function", "_left", "_lock", "_runtime")
 
     def __init__(self, runtime: Runtime, function: Callable[[], _T]) -> None:
+        """Prepare.
+
+        Args:
+            runtime: What the tree shares.
+            function: What to run.
+        """
         self._runtime = runtime
         self._function = function
         self._lock = Lock()
         self._begun = self._ended = self._left = False
 
     def run(self) -> _T:
+        """Run the function, in its thread, unless nobody waits any more."""
         with self._lock:
             if self._left:
                 raise asyncio.CancelledError

@@ -227,6 +227,19 @@ async def test_X06_waiting_for_a_thread_to_begin(world):
     assert ran == []
 
 
+async def test_X06_a_thread_that_begins_too_late(world):
+    """A function whose actor has left is not run any more, should its thread begin at that very moment."""
+    from supervision.blocking import Job
+
+    ran = []
+    async with world.supervisor() as sup:
+        job = Job(sup._cell.runtime, lambda: ran.append(1))
+        assert not job.leave()
+        with pytest.raises(asyncio.CancelledError):
+            job.run()
+    assert ran == []
+
+
 async def test_X07_cancelled_before_first_step(world):
     """A child that is cancelled before its first step has failed to start.
 

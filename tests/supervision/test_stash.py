@@ -168,3 +168,26 @@ async def test_without_a_stash_a_ref_ends_with_its_life(world, got):
         assert got == []
     with pytest.raises(SpecError, match="invalid_restart_stash"):
         spec(got, restart_stash=-1)
+
+
+async def test_what_waited_comes_before_what_came_while_it_ended(world, got):
+    """A child that is restarted with its group gets its mailbox first, then what was sent as it stopped."""
+
+    class Slow(Keeper):
+        async def terminate(self, reason):
+            await world.clock.sleep(1.0)
+
+    slow = ChildSpec("slow", lambda: Slow(got), restart_stash=3)
+    async with world.supervisor(world.spec(1), slow, strategy="one_for_all") as sup:
+        ref = (await world.kids(sup))["slow"]
+        await ref.suspend()
+        ref.cast(1)
+        (await world.kids(sup))[1].cast("crash")
+        await settle()
+        ref.cast(2)
+        await world.clock.advance(1)
+        await settle()
+        assert got == [1, 2]
+        stopping = asyncio.ensure_future(sup.terminate_child("slow"))
+        await world.clock.advance(1)
+        await stopping
