@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
+from beamflow.engine.messages import Signal, Waiting
 from beamflow.engine.parking import parked_error
 from beamflow.engine.time_limit import TimeLimit
-from beamflow.engine.workflow_actor import Signal, Waiting
 from beamflow.errors import (
     StoreUnavailableError,
     WorkflowClosedError,

@@ -1,22 +1,22 @@
 """The actor of one open workflow: the only writer of its stream.
 
 Whatever happens to the workflow (a step ends, a timer is due, a signal comes) reaches it as a
-message. It turns messages into events, appends them, and only when the store has committed them
-delivers them to the code and acts on what the code asks for: append before depend. If it crashes,
-its supervisor starts another one, which reads the stream and goes on from there.
+message. It turns messages into events, lets the code run on with them, and appends them together
+with what follows for the log. Only when the store has committed that does it act on what the code
+asks for, and tell anybody: append before depend. If it crashes, its supervisor starts another one,
+which reads the stream and goes on from there.
 """
 
 from __future__ import annotations
 
-import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from msgspec import Raw
 
-from beamflow.engine.attempt import Attempted, CompensationAttempt, StepAttempt
+from beamflow.engine.attempt import Attempted
+from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import Execution, new_execution, replay
-from beamflow.engine.failure import describe, origin_of
+from beamflow.engine.messages import Dropped, Due, Signal, Waiting, acknowledge, refuse
 from beamflow.engine.parking import (
     PARKED_BY,
     PoisonError,
@@ -26,14 +26,14 @@ from beamflow.engine.parking import (
     park,
     parked_error,
 )
-from beamflow.engine.saga import Undo, Unwinding
+from beamflow.engine.pending import Pending
+from beamflow.engine.saga import Unwinding
 from beamflow.errors import (
     BeamflowError,
     ConflictError,
     CorruptLogError,
     EngineStoppedError,
     FencedError,
-    HostLoopError,
     NondeterminismError,
     PayloadError,
     StoreError,
@@ -61,62 +61,15 @@ from beamflow.model.status import WorkflowState
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+    import asyncio
+    from collections.abc import Awaitable, Coroutine
 
-    from beamflow.engine.attempt import Attempt
-    from beamflow.engine.execution import StepCall
     from beamflow.engine.services import Services
-    from beamflow.engine.timers import TimerEntry
     from beamflow.model.commands import Command
 
-__all__ = ["Signal", "Waiting", "WorkflowActor", "different_start"]
+__all__ = ["WorkflowActor"]
 
 _CRASHES_MAX = 3
-
-
-class Waiting:
-    """A question to the actor: what does the workflow wait for?"""
-
-
-class Signal:
-    """A signal on its way; ``acknowledged`` is settled once it is in the log, or cannot be."""
-
-    __slots__ = ("acknowledged", "again", "id", "name", "payload")
-
-    def __init__(
-        self,
-        signal_id: str,
-        name: str,
-        payload: bytes,
-        acknowledged: asyncio.Future[None],
-        *,
-        again: bool,
-    ) -> None:
-        """Keep what is sent, who is told, and whether an actor that has ended may have taken it."""
-        self.again = again
-        self.id = signal_id
-        self.name = name
-        self.payload = payload
-        self.acknowledged = acknowledged
-
-
-class _Due:
-    """A timer of the code, or the wait before an attempt, is over."""
-
-    __slots__ = ("is_timer", "op")
-
-    def __init__(self, op: int, *, is_timer: bool) -> None:
-        self.op = op
-        self.is_timer = is_timer
-
-
-class _Dropped:
-    """A step that the code gave up has let go."""
-
-    __slots__ = ("op",)
-
-    def __init__(self, op: int) -> None:
-        self.op = op
 
 
 class WorkflowActor(Actor):
@@ -152,8 +105,7 @@ class WorkflowActor(Actor):
         self._unwinding: Unwinding | None = None
         self._seq = 0
         self._time = 0
-        self._running: dict[int, asyncio.Task[None]] = {}
-        self._timers: dict[int, TimerEntry] = {}
+        self._pending = Pending(self, services, workflow_id)
 
     # Life
 
@@ -182,9 +134,8 @@ class WorkflowActor(Actor):
         """Leave memory: no code runs on, no timer fires."""
         services = self.services
         self._leave()
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._pending.close()
+        del self._pending  # it has this actor: what has ended is not left to the collector
         if self._execution is not None:
             self._execution.close()
         if isinstance(reason, FencedError):
@@ -217,7 +168,7 @@ class WorkflowActor(Actor):
             there = WorkflowStarted(
                 workflow=self._code.workflow.name, version=0, input=self._code.input
             )
-            return different_start(self.workflow_id, there, request)
+            return _different_start(self.workflow_id, there, request)
         assert isinstance(request, Waiting)
         execution = self._execution
         if execution is None:
@@ -260,7 +211,9 @@ class WorkflowActor(Actor):
         commands = code.take_commands()
         if problem is None:
             try:
-                for follows in self._consequences(commands):
+                for follows in consequences(
+                    code, self._unwinding, commands, idle=not self._pending.attempts
+                ):
                     events.append(follows)
                     self._deliver(self._seq + len(events), time, follows)
             except PARKED_BY as error:
@@ -269,16 +222,16 @@ class WorkflowActor(Actor):
             try:
                 await self._append(events, time)
             except BaseException as error:
-                _refuse(messages, error)
+                refuse(messages, error)
                 raise
             self._appended(events, time)
-            _acknowledge(messages)
+            acknowledge(messages)
         if isinstance(problem, PARKED_BY):
             await self._park(problem)
         if problem is not None:
             raise problem
         self._act(commands, events)
-        if self._unwinding is not None and not self._running:
+        if self._unwinding is not None and not self._pending.attempts:
             await self._unwind(self._unwinding)
 
     async def _not_recorded(self, messages: list[object]) -> list[object]:
@@ -300,18 +253,18 @@ class WorkflowActor(Actor):
         """Return the event a message comes to; None when it is out of date."""
         match message:
             case Attempted():
-                self._running.pop(message.event.op, None)
+                self._pending.attempts.pop(message.event.op, None)
                 return message.event
-            case _Due(is_timer=True):
-                self._timers.pop(message.op, None)
+            case Due(is_timer=True):
+                self._pending.timers.pop(message.op, None)
                 timer = self._code.timers.get(message.op)
                 return None if timer is None or timer.cancelled() else TimerFired(op=message.op)
-            case _Due():
-                self._timers.pop(message.op, None)
+            case Due():
+                self._pending.timers.pop(message.op, None)
                 self._retry(message.op)
                 return None
-            case _Dropped():
-                self._running.pop(message.op, None)
+            case Dropped():
+                self._pending.attempts.pop(message.op, None)
                 return None
             case Signal():
                 return SignalReceived(
@@ -375,9 +328,7 @@ class WorkflowActor(Actor):
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
             self._deliver_compensation(recorded.seq, recorded.event)
-        self._check_host_loop()
-        if self._code.ended and self._code.failure is None:
-            self._result()
+        check_outcome(self._execution)
         if self._parked:
             if self._unwinding is not None:
                 self._unwinding.start_over()
@@ -398,7 +349,7 @@ class WorkflowActor(Actor):
             self._accept(None)
             raise CorruptLogError(self.workflow_id, 1, "it is not the start of a workflow")
         wanted = self._started
-        self._accept(None if wanted is None else different_start(self.workflow_id, there, wanted))
+        self._accept(None if wanted is None else _different_start(self.workflow_id, there, wanted))
         return there
 
     def _accept(self, problem: BeamflowError | None) -> None:
@@ -440,27 +391,6 @@ class WorkflowActor(Actor):
 
     # Acting
 
-    def _consequences(self, commands: list[Command]) -> Iterator[Event]:
-        """Give what the code's commands add to the log; at its end, what it came to."""
-        self._check_host_loop()
-        code = self._code
-        for command in commands:
-            match command:
-                case StartTimer(op=op):
-                    timer = code.timers.get(op)
-                    if timer is not None and not timer.cancelled():
-                        yield TimerStarted(op=op, due=timer.due)
-                case CancelTimer(op=op):
-                    timer = code.timers.get(op)
-                    if timer is not None and timer.recorded:
-                        yield TimerCancelled(op=op)
-                    else:
-                        code.timers.pop(op, None)
-                case _:
-                    pass
-        if code.ended and not self._running:
-            yield from self._outcome()
-
     def _act(self, commands: list[Command], events: list[Event]) -> None:
         """Do what the code has asked for, now that what led to it is durable."""
         if events and isinstance(events[-1], WorkflowCompleted | WorkflowFailed):
@@ -474,15 +404,15 @@ class WorkflowActor(Actor):
                 case RunStep(op=op):
                     call = code.calls.get(op)
                     if call is not None and not call.cancelled:
-                        self._run_step(call)
+                        self._pending.run_step(call)
                 case StartTimer(op=op):
                     timer = code.timers.get(op)
                     if timer is not None and not timer.cancelled():
-                        self._arm(op, timer.due, is_timer=True)
+                        self._pending.arm(op, timer.due, is_timer=True)
                 case CancelTimer(op=op):
-                    self._disarm(op)
+                    self._pending.disarm(op)
                 case CancelStep(op=op):
-                    self._give_up_step(op)
+                    self._pending.cancel_step(op, code.calls.get(op))
 
     def _reissue(self) -> list[Event]:
         """After a replay, ask again for all that the log has no outcome of.
@@ -495,10 +425,10 @@ class WorkflowActor(Actor):
         if self._unwinding is None:
             for call in code.calls.values():
                 if not call.cancelled or call.step.compensated_by is not None:
-                    self._run_step(call)
+                    self._pending.run_step(call)
         for op, timer in tuple(code.timers.items()):
             if not timer.cancelled():
-                self._arm(op, timer.due, is_timer=True)
+                self._pending.arm(op, timer.due, is_timer=True)
                 if not timer.recorded:
                     unrecorded.append(TimerStarted(op=op, due=timer.due))
             elif timer.recorded:
@@ -510,130 +440,20 @@ class WorkflowActor(Actor):
     def _retry(self, op: int) -> None:
         call = self._code.calls.get(op)
         if call is not None and not call.cancelled:
-            self._run_step(call)
-
-    def _run_step(self, call: StepCall) -> None:
-        """Make the next attempt of a step, when it is time."""
-        if call.retry_at and call.retry_at > self.services.now():
-            self._arm(call.op, call.retry_at, is_timer=False)
-        else:
-            self._run(StepAttempt(self.services, self.workflow_id, call))
-
-    def _run(self, attempt: Attempt) -> None:
-        self._running[attempt.call.op] = self.spawn(self._report(attempt))
-
-    async def _report(self, attempt: Attempt) -> None:
-        try:
-            outcome = await attempt.make(self._abandon)
-        except asyncio.CancelledError:
-            if not attempt.abandoned:
-                self.ref.cast(_Dropped(attempt.call.op))
-            raise
-        if not attempt.abandoned:
-            self.ref.cast(outcome)
-
-    def _abandon(self, attempt: Attempt) -> None:
-        """Go on without a body that ignores its time-out."""
-        attempt.abandoned = True
-        self.abandon(self._running[attempt.call.op])
-        self.services.log.warning(
-            "step_abandoned",
-            workflow_id=self.workflow_id,
-            step=attempt.function.name,
-            op=attempt.call.op,
-            attempt=attempt.number,
-            timeout_s=attempt.function.timeout,
-        )
-        self.ref.cast(attempt.timed_out())
-
-    def _give_up_step(self, op: int) -> None:
-        """Let go of a step the code waits for no longer.
-
-        One that has a compensation is not cut off in the middle: what it did must be known, so that
-        it can be undone.
-        """
-        call = self._code.calls.get(op)
-        task = self._running.get(op)
-        if task is None:
-            self._disarm(op)
-        elif call is None or call.step.compensated_by is None:
-            task.cancel()
-
-    def _arm(self, op: int, due: int, *, is_timer: bool) -> None:
-        message = _Due(op, is_timer=is_timer)
-        self._timers[op] = self.services.timers.at(due, partial(self.ref.cast, message))
-
-    def _disarm(self, op: int) -> None:
-        timer = self._timers.pop(op, None)
-        if timer is not None:
-            timer.cancel()
+            self._pending.run_step(call)
 
     # The end
-
-    def _outcome(self) -> Iterator[Event]:
-        """Give the event that the end of the code comes to: the last one, or the way back."""
-        error = self._code.failure
-        if error is None:
-            yield WorkflowCompleted(result=self._result())
-        elif isinstance(error, KeyboardInterrupt):
-            raise error
-        elif self._unwinding is not None:
-            if self._unwinding.done:
-                yield self._failed(error)
-        elif self._code.to_compensate:
-            steps = tuple(call.op for call in reversed(self._code.to_compensate))
-            yield CompensationStarted(error=describe(error), steps=steps)
-        else:
-            yield self._failed(error)
-
-    def _check_host_loop(self) -> None:
-        """Raise the `HostLoopError` that has ended the code: it is the code that is to be mended."""
-        error = self._code.failure
-        while isinstance(error, BaseExceptionGroup):
-            error = next(iter((error.subgroup(HostLoopError) or error).exceptions))
-        if isinstance(error, HostLoopError):
-            raise error
-
-    def _result(self) -> Raw:
-        """Return what the code returned, as JSON that its annotation can read."""
-        annotated = self._code.workflow.signature.result
-        recorded = annotated.encode(self._code.outcome())
-        annotated.decode(recorded)
-        return Raw(recorded)
-
-    def _failed(self, error: BaseException) -> WorkflowFailed:
-        origin = origin_of(error)
-        workflow = self._code.workflow.name
-        if origin is None:
-            return WorkflowFailed(workflow=workflow, error=describe(error), input=self._code.input)
-        return WorkflowFailed(
-            workflow=workflow,
-            error=origin.failure,
-            op=origin.op,
-            step=origin.step,
-            attempts=origin.attempts,
-            input=origin.input,
-        )
 
     async def _unwind(self, unwinding: Unwinding) -> None:
         """Make the next compensation, or stand still with those that have failed for good."""
         undo = unwinding.next()
         if undo is not None:
-            self._compensate(undo)
+            self._pending.compensate(undo)
         else:
             workflow = self._code.workflow.name
             await self._stand_still(
                 letter_of_compensation(self.workflow_id, workflow, unwinding.failed[0])
             )
-
-    def _compensate(self, undo: Undo) -> None:
-        op = undo.call.op
-        if op in self._timers:
-            return
-        if undo.retry_at > self.services.now():
-            self._arm(op, undo.retry_at, is_timer=False)
-            return
-        self._run(CompensationAttempt(self.services, self.workflow_id, undo.call, undo.attempt))
 
     def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
         """The end is recorded: tell those who wait for it, and leave."""
@@ -664,7 +484,7 @@ class WorkflowActor(Actor):
             raise Stop("normal")
 
 
-def different_start(
+def _different_start(
     workflow_id: str, there: WorkflowStarted, wanted: WorkflowStarted
 ) -> WorkflowExistsError | None:
     """Return the error for an id that is taken by another workflow or input; None for the same."""
@@ -679,25 +499,6 @@ def different_start(
         f"engine.handle({workflow_id!r}) for the workflow there is"
     )
     return WorkflowExistsError(workflow_id, message)
-
-
-def _acknowledge(messages: Sequence[object]) -> None:
-    """Tell the senders that their signals are in the log."""
-    for message in messages:
-        if type(message) is Signal and not message.acknowledged.done():
-            message.acknowledged.set_result(None)
-
-
-def _refuse(messages: Sequence[object], error: BaseException) -> None:
-    """Tell the senders that nobody knows whether their signals are in the log.
-
-    Where this life is over and the store is well, they look by themselves.
-    """
-    if not isinstance(error, StoreError) or isinstance(error, ConflictError):
-        return
-    for message in messages:
-        if isinstance(message, Signal) and not message.acknowledged.done():
-            message.acknowledged.set_exception(error)
 
 
 _OF_THE_STORE = (StoreError, EngineStoppedError, ActorStoppedError)

@@ -7,7 +7,8 @@ import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
-from beamflow.engine.workflow_actor import Waiting, WorkflowActor
+from beamflow.engine.messages import Waiting
+from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError
 from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
 

@@ -1,0 +1,123 @@
+"""What follows for the log from what a workflow's code has asked for or come to. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from beamflow.engine.failure import describe, origin_of
+from beamflow.errors import HostLoopError
+from beamflow.model.commands import CancelTimer, StartTimer
+from beamflow.model.events import (
+    CompensationStarted,
+    TimerCancelled,
+    TimerStarted,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from beamflow.engine.execution import Execution
+    from beamflow.engine.saga import Unwinding
+    from beamflow.model.commands import Command
+    from beamflow.model.events import Event
+
+__all__ = ["check_outcome", "consequences"]
+
+
+def consequences(
+    code: Execution, unwinding: Unwinding | None, commands: Iterable[Command], *, idle: bool
+) -> Iterator[Event]:
+    """Give what the code's commands add to the log; at its end, what it came to.
+
+    Args:
+        code: the workflow's code.
+        unwinding: the way back, if the workflow is on it.
+        commands: what the code has asked for.
+        idle: whether no attempt is under way; a workflow does not end before that.
+
+    Raises:
+        HostLoopError: it has ended the code.
+        PayloadError: the result does not fit its annotation, or JSON.
+    """
+    _check_host_loop(code)
+    for command in commands:
+        match command:
+            case StartTimer(op=op):
+                timer = code.timers.get(op)
+                if timer is not None and not timer.cancelled():
+                    yield TimerStarted(op=op, due=timer.due)
+            case CancelTimer(op=op):
+                timer = code.timers.get(op)
+                if timer is not None and timer.recorded:
+                    yield TimerCancelled(op=op)
+                else:
+                    code.timers.pop(op, None)
+            case _:
+                pass
+    if code.ended and idle:
+        yield from _outcome(code, unwinding)
+
+
+def check_outcome(code: Execution) -> None:
+    """See after a replay that what the code came to, if it has ended, can be recorded.
+
+    Raises:
+        HostLoopError: it has ended the code.
+        PayloadError: the result does not fit its annotation, or JSON.
+    """
+    _check_host_loop(code)
+    if code.ended and code.failure is None:
+        _result(code)
+
+
+def _outcome(code: Execution, unwinding: Unwinding | None) -> Iterator[Event]:
+    """Give the event that the end of the code comes to: the last one, or the way back."""
+    error = code.failure
+    if error is None:
+        yield WorkflowCompleted(result=_result(code))
+    elif isinstance(error, KeyboardInterrupt):
+        raise error
+    elif unwinding is not None:
+        if unwinding.done:
+            yield _failed(code, error)
+    elif code.to_compensate:
+        steps = tuple(call.op for call in reversed(code.to_compensate))
+        yield CompensationStarted(error=describe(error), steps=steps)
+    else:
+        yield _failed(code, error)
+
+
+def _check_host_loop(code: Execution) -> None:
+    """Raise the `HostLoopError` that has ended the code: it is the code that is to be mended."""
+    error = code.failure
+    while isinstance(error, BaseExceptionGroup):
+        error = next(iter((error.subgroup(HostLoopError) or error).exceptions))
+    if isinstance(error, HostLoopError):
+        raise error
+
+
+def _result(code: Execution) -> Raw:
+    """Return what the code returned, as JSON that its annotation can read."""
+    annotated = code.workflow.signature.result
+    recorded = annotated.encode(code.outcome())
+    annotated.decode(recorded)
+    return Raw(recorded)
+
+
+def _failed(code: Execution, error: BaseException) -> WorkflowFailed:
+    origin = origin_of(error)
+    workflow = code.workflow.name
+    if origin is None:
+        return WorkflowFailed(workflow=workflow, error=describe(error), input=code.input)
+    return WorkflowFailed(
+        workflow=workflow,
+        error=origin.failure,
+        op=origin.op,
+        step=origin.step,
+        attempts=origin.attempts,
+        input=origin.input,
+    )

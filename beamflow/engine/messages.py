@@ -1,0 +1,79 @@
+"""What stands in the mailbox of a workflow's actor, beside what its attempts came to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from beamflow.errors import ConflictError, StoreError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Iterable
+
+__all__ = ["Dropped", "Due", "Signal", "Waiting", "acknowledge", "refuse"]
+
+
+class Waiting:
+    """A question to the actor: what does the workflow wait for?"""
+
+
+class Signal:
+    """A signal on its way; ``acknowledged`` is settled once it is in the log, or cannot be."""
+
+    __slots__ = ("acknowledged", "again", "id", "name", "payload")
+
+    def __init__(
+        self,
+        signal_id: str,
+        name: str,
+        payload: bytes,
+        acknowledged: asyncio.Future[None],
+        *,
+        again: bool,
+    ) -> None:
+        """Keep what is sent, who is told, and whether an actor that has ended may have taken it."""
+        self.again = again
+        self.id = signal_id
+        self.name = name
+        self.payload = payload
+        self.acknowledged = acknowledged
+
+
+class Due:
+    """A timer of the code, or the wait before an attempt, is over."""
+
+    __slots__ = ("is_timer", "op")
+
+    def __init__(self, op: int, *, is_timer: bool) -> None:
+        """Say whose time has come, and which of the two it is."""
+        self.op = op
+        self.is_timer = is_timer
+
+
+class Dropped:
+    """A step that the code waits for no longer has let go."""
+
+    __slots__ = ("op",)
+
+    def __init__(self, op: int) -> None:
+        """Say which step."""
+        self.op = op
+
+
+def acknowledge(messages: Iterable[object]) -> None:
+    """Tell the senders that their signals are in the log."""
+    for message in messages:
+        if type(message) is Signal and not message.acknowledged.done():
+            message.acknowledged.set_result(None)
+
+
+def refuse(messages: Iterable[object], error: BaseException) -> None:
+    """Tell the senders that nobody knows whether their signals are in the log.
+
+    Where this life is over and the store is well, they look by themselves.
+    """
+    if not isinstance(error, StoreError) or isinstance(error, ConflictError):
+        return
+    for message in messages:
+        if type(message) is Signal and not message.acknowledged.done():
+            message.acknowledged.set_exception(error)

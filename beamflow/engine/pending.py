@@ -1,0 +1,119 @@
+"""What one workflow has pending: attempts, as tasks of its actor, and timers."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+from beamflow.engine.attempt import CompensationAttempt, StepAttempt
+from beamflow.engine.messages import Dropped, Due
+
+if TYPE_CHECKING:
+    from beamflow.engine.attempt import Attempt
+    from beamflow.engine.execution import StepCall
+    from beamflow.engine.saga import Undo
+    from beamflow.engine.services import Services
+    from beamflow.engine.timers import TimerEntry
+    from supervision import Actor
+
+__all__ = ["Pending"]
+
+
+class Pending:
+    """Begins what the log has no outcome of; whatever comes of it is cast to the actor.
+
+    Args:
+        actor: whose tasks the attempts are, and who is told.
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+
+    Attributes:
+        attempts: tasks of the attempts under way, by op.
+        timers: timers of the code, and waits before an attempt, by op.
+    """
+
+    __slots__ = ("_actor", "_services", "_workflow_id", "attempts", "timers")
+
+    def __init__(self, actor: Actor, services: Services, workflow_id: str) -> None:
+        """Begin with nothing."""
+        self._actor = actor
+        self._services = services
+        self._workflow_id = workflow_id
+        self.attempts: dict[int, asyncio.Task[None]] = {}
+        self.timers: dict[int, TimerEntry] = {}
+
+    def run_step(self, call: StepCall) -> None:
+        """Make the next attempt of a step, when it is time."""
+        if call.retry_at and call.retry_at > self._services.now():
+            self.arm(call.op, call.retry_at, is_timer=False)
+        else:
+            self._run(StepAttempt(self._services, self._workflow_id, call))
+
+    def compensate(self, undo: Undo) -> None:
+        """Make the next attempt of a compensation, when it is time."""
+        op = undo.call.op
+        if op in self.timers:
+            return
+        if undo.retry_at > self._services.now():
+            self.arm(op, undo.retry_at, is_timer=False)
+        else:
+            self._run(
+                CompensationAttempt(self._services, self._workflow_id, undo.call, undo.attempt)
+            )
+
+    def cancel_step(self, op: int, call: StepCall | None) -> None:
+        """Let go of a step the code waits for no longer; ``call`` is None once it has its outcome.
+
+        One that has a compensation is not cut off in the middle: what it did must be known, so that
+        it can be undone.
+        """
+        task = self.attempts.get(op)
+        if task is None:
+            self.disarm(op)
+        elif call is None or call.step.compensated_by is None:
+            task.cancel()
+
+    def arm(self, op: int, due: int, *, is_timer: bool) -> None:
+        """Cast a `Due` to the actor at that time, microseconds since the epoch."""
+        message = Due(op, is_timer=is_timer)
+        self.timers[op] = self._services.timers.at(due, partial(self._actor.ref.cast, message))
+
+    def disarm(self, op: int) -> None:
+        """Forget a timer; harmless when there is none."""
+        timer = self.timers.pop(op, None)
+        if timer is not None:
+            timer.cancel()
+
+    def close(self) -> None:
+        """Let no timer fire any more; the attempts end with their actor."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+
+    def _run(self, attempt: Attempt) -> None:
+        self.attempts[attempt.call.op] = self._actor.spawn(self._report(attempt))
+
+    async def _report(self, attempt: Attempt) -> None:
+        try:
+            outcome = await attempt.make(self._abandon)
+        except asyncio.CancelledError:
+            if not attempt.abandoned:
+                self._actor.ref.cast(Dropped(attempt.call.op))
+            raise
+        if not attempt.abandoned:
+            self._actor.ref.cast(outcome)
+
+    def _abandon(self, attempt: Attempt) -> None:
+        """Go on without a body that ignores its time-out."""
+        attempt.abandoned = True
+        self._actor.abandon(self.attempts[attempt.call.op])
+        self._services.log.warning(
+            "step_abandoned",
+            workflow_id=self._workflow_id,
+            step=attempt.function.name,
+            op=attempt.call.op,
+            attempt=attempt.number,
+            timeout_s=attempt.function.timeout,
+        )
+        self._actor.ref.cast(attempt.timed_out())
