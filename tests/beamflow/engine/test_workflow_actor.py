@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -247,6 +248,26 @@ async def test_a_killed_actor_leaves_nothing_to_the_garbage_collector(
     assert not [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}]
     assert ran == ["x one/2"]
     assert closed == ["finally"] * 4
+
+
+async def test_an_actor_that_has_ended_is_not_left_to_the_garbage_collector(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Whether its workflow was completed or it was killed: no cycle holds it."""
+    async with Engine(memory, workflows=[collect], clock=clock) as engine:
+        handle = await engine.start(collect, 1, id="one")
+        gc.disable()
+        try:
+            lives = [weakref.ref(actor(engine, "one")._cell.actor)]
+            actor(engine, "one").kill()
+            await settle()
+            lives.append(weakref.ref(actor(engine, "one")._cell.actor))
+            await handle.signal("word", "go")
+            assert await handle.result() == ["go"]
+            await settle()
+            assert [life() for life in lives] == [None, None]
+        finally:
+            gc.enable()
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
