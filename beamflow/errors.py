@@ -18,7 +18,7 @@
     │   └── StepTimeoutError(TimeoutError)      one attempt of a step took too long
     ├── HostLoopError(RuntimeError)             workflow code touched the host's event loop
     ├── NondeterminismError                     the code no longer does what its log says
-    ├── DeadLetterError(LookupError)            no such dead letter, or not in that state
+    ├── DeadLetterError(LookupError)            no such dead letter, or none that is open
     ├── EngineStoppedError                      the engine is not running (any more)
     └── StoreError
         ├── ConflictError                       the stream is not where the writer thought
@@ -102,7 +102,7 @@ class PayloadError(BeamflowError, ValueError):
     """A value cannot be written as JSON, or does not fit the annotation it is read by.
 
     Attributes:
-        where: which value, such as ``"argument of step 'charge'"``.
+        where: which value, such as ``"arguments of step 'charge'"``.
         problem: what is wrong with it, with the path to the field.
     """
 
@@ -217,9 +217,9 @@ class StepError(BeamflowError):
 class StepFailedError(StepError):
     """A step raised an exception whose type is neither a builtin nor declared by the step.
 
-    No name found in a log is ever imported, so such a type cannot be rebuilt on replay; it reaches
-    the workflow as this error, live and on replay alike. Declare it with
-    ``@step(raises=[TheType])`` to receive it as itself.
+    `StepTimeoutError` and `PayloadError` arrive as themselves. No name found in a log is ever
+    imported, so any other type cannot be rebuilt on replay; it reaches the workflow as this error,
+    live and on replay alike. Declare it with ``@step(raises=[TheType])`` to receive it as itself.
 
     Attributes:
         error_type: qualified name of the type.
@@ -261,7 +261,9 @@ class StepTimeoutError(StepError, TimeoutError):
 class HostLoopError(BeamflowError, RuntimeError):
     """Workflow code awaited or called something that belongs to the host's event loop.
 
-    Replay could not repeat it. Put it into a function decorated with ``@step`` and await that.
+    Replay could not repeat it. Put it into a function decorated with ``@step`` and await that. Also
+    raised where the code runs on and on without waiting for anything durable. Code that lets it pass
+    is parked, and compensates nothing; it goes on once the code is mended.
     """
 
 
@@ -292,7 +294,7 @@ class NondeterminismError(BeamflowError):
 
 
 class DeadLetterError(BeamflowError, LookupError):
-    """There is no open dead letter of that workflow."""
+    """The workflow has no dead letter, or none that is open."""
 
 
 class EngineStoppedError(BeamflowError):
@@ -349,7 +351,7 @@ class StoreLockedError(StoreError):
     """Another living process owns the store.
 
     Attributes:
-        owner: who, such as ``"pid 4711 on host a"``.
+        owner: who, such as ``"process 4711 on host-a"``.
     """
 
     owner: str

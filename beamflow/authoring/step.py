@@ -249,8 +249,10 @@ def step(
             body runs on alone, and whatever it comes to is ignored. A thread cannot be cancelled,
             so a plain ``def`` is abandoned at once. An abandoned body may run beside the next
             attempt: make its effect happen once by the idempotency key.
-        raises: exception types that reach the workflow as themselves. Builtin types do so always;
-            any other arrives as `StepFailedError`.
+        raises: exception types that reach the workflow as themselves, a subtype as the one it is
+            listed by. Builtin types, `StepTimeoutError` and `PayloadError` do so always; any other
+            arrives as `StepFailedError`. Arguments and attributes come along as far as JSON can
+            hold them.
 
     Raises:
         DefinitionError: the declaration makes no sense.

@@ -61,8 +61,9 @@ def describe(
 def raised(event: StepFailed, step: Step[..., Any]) -> BaseException:
     """Return the exception that workflow code sees for a step that failed for good.
 
-    Its own type when that is a builtin or declared by the step, `StepFailedError` otherwise; made
-    from the log alone, so it is the same live and on replay.
+    Its own type when that is a builtin, one that beamflow itself raises in a step, or declared by
+    the step (also by a base of it, which then is the type); `StepFailedError` otherwise. Made from
+    the log alone, so it is the same live and on replay.
     """
     failure = event.error
     error = _rebuilt(failure, step)

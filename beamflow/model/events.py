@@ -74,7 +74,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     state: Raw = Raw(b"{}")
     """The exception's attributes as a JSON object, where they can be written as JSON."""
     traceback: str = ""
-    """The formatted traceback; for people, never parsed."""
+    """The formatted traceback, of a failure for good; for people, never parsed."""
     raised_as: str = ""
     """Qualified name of the declared or builtin type that workflow code sees, if any."""
 

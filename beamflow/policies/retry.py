@@ -26,7 +26,7 @@ class Retry:
         factor: by what each further delay grows.
         max: upper bound of a delay in seconds, before jitter.
         jitter: how much of the delay may be added at random, 0 for none.
-        retry_on: exception types that are worth another attempt.
+        retry_on: exception types that are worth another attempt. A `PayloadError` never is.
         give_up_on: exception types that are not, though ``retry_on`` has them.
 
     Raises:

@@ -407,7 +407,7 @@ class Leases(Protocol):
         that was closed owns nothing any more.
 
         Args:
-            owner: who, in words that help whoever is refused: ``"pid 4711 on host a"``.
+            owner: who, in words that help whoever is refused: ``"process 4711 on host-a"``.
             ttl_s: how long, in seconds, unless renewed.
 
         Raises:
