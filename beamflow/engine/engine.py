@@ -22,7 +22,7 @@ from beamflow.errors import (
     UnknownWorkflowError,
 )
 from beamflow.model.events import WorkflowStarted
-from beamflow.model.ids import checked_workflow_id, uuid7
+from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetter, Store, Summary, WorkflowQuery
 from beamflow.stores.url import open_store
@@ -198,7 +198,7 @@ class Engine:
         arguments = definition.signature.arguments
         payload = arguments.encode(args, {})
         arguments.decode(payload)
-        workflow_id = self._mint() if id is None else checked_workflow_id(id)
+        workflow_id = self._services.mint_id() if id is None else checked_workflow_id(id)
         await self._begin(workflow_id, definition, payload)
         return WorkflowHandle(self._services, self._workflows, workflow_id, definition)
 
@@ -241,10 +241,6 @@ class Engine:
 
     def _now_us(self) -> int:
         return int(self._clock.now() * 1_000_000)
-
-    def _mint(self) -> str:
-        services = self._services
-        return str(uuid7(services.now(), services.random.getrandbits(74)))
 
     def _given(self, workflow: object) -> Workflow[..., Any]:
         if not isinstance(workflow, Workflow):

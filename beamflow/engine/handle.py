@@ -19,7 +19,6 @@ from beamflow.errors import (
 )
 from beamflow.model.codec import encode_json
 from beamflow.model.events import SignalReceived, WorkflowCompleted, WorkflowFailed
-from beamflow.model.ids import uuid7
 from beamflow.model.status import WorkflowState
 from supervision import ActorStoppedError
 
@@ -138,7 +137,7 @@ class WorkflowHandle(Generic[R]):
         encode_json(name, "name of a signal")
         data = encode_json(payload, f"signal {name!r}")
         again = False
-        signal_id = str(uuid7(services.now(), services.random.getrandbits(74)))
+        signal_id = services.mint_id()
         while True:
             if self.id not in services.actors:
                 await self._check_open(name)

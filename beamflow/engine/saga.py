@@ -41,7 +41,6 @@ class Unwinding:
     def __init__(self, plan: CompensationStarted, completed: Iterable[StepCall]) -> None:
         """Take the steps in the order of the plan."""
         calls = {call.op: call for call in completed}
-        self.error = plan.error
         self._left = [Undo(calls[op]) for op in plan.steps]
 
     def deliver(self, event: CompensationCompleted | CompensationFailed) -> None:

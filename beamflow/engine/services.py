@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError, UnknownWorkflowError
 from beamflow.log import Logger
+from beamflow.model.ids import uuid7
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -85,6 +86,10 @@ class Services:
     def now(self) -> int:
         """Return the wall clock's time, microseconds since the epoch."""
         return int(self.clock.now() * 1_000_000)
+
+    def mint_id(self) -> str:
+        """Mint the id of a workflow or a signal, a UUID that sorts by time."""
+        return str(uuid7(self.now(), self.random.getrandbits(74)))
 
     @property
     def opened(self) -> Store:

@@ -71,7 +71,7 @@ class WorkflowLoop(TaskHome):
         "_closed",
         "_generators",
         "_host",
-        "_parked",
+        "_set_aside",
         "_running",
         "issued",
         "now",
@@ -84,7 +84,7 @@ class WorkflowLoop(TaskHome):
         self.now = 0
         self.issued: list[Any] = []
         self.timers_cancelled: tuple[LoopTimer, ...] = ()
-        self._parked: tuple[asyncio.Handle, ...] = ()
+        self._set_aside: tuple[asyncio.Handle, ...] = ()
         self._running: asyncio.Handle | None = None
         self._generators: tuple[AsyncGenerator[Any, Any], ...] = ()
         self._host: asyncio.AbstractEventLoop | None = None
@@ -145,10 +145,10 @@ class WorkflowLoop(TaskHome):
                     continue  # its task has it as its outcome
                 if self.unordered:
                     self.put_in_order()
-                if self._parked and self._running is handle and redeliveries:
+                if self._set_aside and self._running is handle and redeliveries:
                     redeliveries -= 1
-                    self.ready.extend(self._parked)
-                    self._parked = ()
+                    self.ready.extend(self._set_aside)
+                    self._set_aside = ()
 
     def _refuse_to_spin(self) -> NoReturn:
         message = (
@@ -166,7 +166,7 @@ class WorkflowLoop(TaskHome):
         """
         self._closed = True
         self.ready.clear()
-        self._parked = ()
+        self._set_aside = ()
         if self.tasks_by_number:
             entered = self._enter()
             try:
@@ -206,7 +206,7 @@ class WorkflowLoop(TaskHome):
             return handle
         running = self._running
         if running is not None and running._callback == callback and running._args == args:  # type: ignore[attr-defined]
-            self._parked += (handle,)
+            self._set_aside += (handle,)
             self._running = None
         else:
             self.ready.append(handle)

@@ -17,20 +17,12 @@ class RunStep(Struct, frozen=True, kw_only=True, gc=False):
     name: str
     digest: str
 
-    def __str__(self) -> str:
-        """Show the command as the author wrote it."""
-        return f"step {self.name!r} (op {self.op}, arguments {self.digest})"
-
 
 class StartTimer(Struct, frozen=True, kw_only=True, gc=False):
     """Fire timer ``op`` at ``due``, microseconds since the Unix epoch."""
 
     op: int
     due: int
-
-    def __str__(self) -> str:
-        """Show the command as the author wrote it."""
-        return f"timer (op {self.op})"
 
 
 class CancelTimer(Struct, frozen=True, kw_only=True, gc=False):
