@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -57,11 +56,14 @@ class Workflows:
                 if ref is not None and await _settled(accepted, ref):
                     return
             else:
-                with contextlib.suppress(ActorStoppedError):
+                try:
                     problem = await there.call(started, timeout=None)
-                    if isinstance(problem, WorkflowExistsError):
-                        raise problem
-                    return
+                except ActorStoppedError:
+                    await there.wait()  # it takes no calls any more, and no place soon
+                    continue
+                if isinstance(problem, WorkflowExistsError):
+                    raise problem
+                return
 
     async def wake(self, workflow_id: str) -> ActorRef | None:
         """Return the actor of a workflow that is in the log, starting it if need be.
@@ -81,8 +83,11 @@ class Workflows:
                 if await self._spawn(workflow_id, None, None, parked=True) is not None:
                     return
             else:
-                with contextlib.suppress(ActorStoppedError):
+                try:
                     await there.call(Waiting(), timeout=None)
+                except ActorStoppedError:
+                    await there.wait()
+                else:
                     return
 
     def _awake(self, workflow_id: str) -> ActorRef | None:
