@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import OrderedDict, deque
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,7 @@ class Mailbox:
         self._capacity: float = math.inf if limit is None else limit
         self._overflow = overflow
         self._waiter: Future[None] | None = None
-        self._room: deque[tuple[object, Future[object]]] | None = None
+        self._room: OrderedDict[Future[object], object] | None = None
 
     @property
     def closed(self) -> bool:
@@ -140,7 +140,7 @@ class Mailbox:
         room = self._room
         user = self.lane
         while room and len(user) < self._capacity:
-            item, sender = room.popleft()
+            sender, item = room.popitem(last=False)
             if sender.done():
                 continue
             user.append(item)
@@ -156,8 +156,13 @@ class Mailbox:
                 is let in, and false when the mailbox closes before.
         """
         if self._room is None:
-            self._room = deque()
-        self._room.append((item, sender))
+            self._room = OrderedDict()
+        self._room[sender] = item
+        sender.add_done_callback(self._leave)
+
+    def _leave(self, sender: Future[object]) -> None:
+        if self._room is not None:
+            self._room.pop(sender, None)
 
     def bound(self, limit: int | None, overflow: Overflow) -> None:
         """Set another limit, and another way to deal with one more."""
@@ -195,7 +200,7 @@ class Mailbox:
     def close(self) -> None:
         """Take no more messages; those that wait stay until `drain`."""
         self._capacity = -1
-        for item, sender in self._room or ():
+        for sender, item in (self._room or {}).items():
             if type(item) is not Call and not sender.done():
                 sender.set_result(False)
 
@@ -204,7 +209,7 @@ class Mailbox:
         self.close()
         left = list(self.user or ())
         left.extend(item for item in self.system or () if type(item) is Call)
-        left.extend(item for item, _ in self._room or () if type(item) is Call)
+        left.extend(item for item in (self._room or {}).values() if type(item) is Call)
         self.user = self.system = self._room = None
         return left
 

@@ -311,6 +311,30 @@ async def test_push_gives_up_in_time(world):
     assert actor.got == [0, 1]
 
 
+async def test_who_gave_up_waits_no_more(world):
+    """Senders that gave up, in time or cancelled, leave nothing behind in a mailbox that stays full."""
+    actor = type("Bounded", (Slow,), {"mailbox_limit": 1, "overflow": Overflow.WAIT})()
+    async with world.run(actor) as ref:
+        ref.cast(0)
+        await settle()
+        ref.cast(1)
+        pushing = asyncio.gather(
+            *(ref.push(n, timeout=1.0) for n in range(3)),
+            *(ref.call(n, timeout=1.0) for n in range(3)),
+            return_exceptions=True,
+        )
+        cancelled = asyncio.ensure_future(ref.call(9))
+        await settle()
+        assert len(ref._cell.mailbox._room) == 7
+        cancelled.cancel()
+        await world.clock.advance(1)
+        assert not ref._cell.mailbox._room
+        assert {type(error) for error in await pushing} == {MailboxFullError, CallTimeoutError}
+        actor.go.set()
+        await settle()
+    assert actor.got == [0, 1]
+
+
 async def test_looking_into_a_busy_actor_ends_in_time(world):
     """Its state can be seen between two messages only; whoever looks waits no longer than it likes."""
     actor = Slow()
