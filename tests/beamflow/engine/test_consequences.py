@@ -6,17 +6,22 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Raw
 
-from beamflow import HostLoopError, PayloadError, step, workflow
+from beamflow import HostLoopError, PayloadError, receive, step, workflow
 from beamflow.engine.consequences import check_outcome, consequences
+from beamflow.engine.execution import new_execution
 from beamflow.engine.saga import Unwinding
 from beamflow.events import (
     CompensationCompleted,
     CompensationStarted,
+    SignalReceived,
     TimerStarted,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowStarted,
 )
+from beamflow.model.commands import CancelTimer, StartTimer
 from tests.beamflow.engine.driver import SECOND, START, Driver
 
 if TYPE_CHECKING:
@@ -59,6 +64,24 @@ def test_a_timer_that_outlives_its_activation_is_recorded() -> None:
         await asyncio.sleep(5)
 
     assert of(Driver.start(waits)) == [TimerStarted(op=1, due=START + 5 * SECOND)]
+
+
+def test_a_timer_that_one_append_sets_and_gives_up_is_not_recorded() -> None:
+    """Two events came at the same time, and the second took back what followed from the first."""
+
+    @workflow
+    async def bounded() -> None:
+        async with asyncio.timeout(60):
+            await receive("word")
+        await receive("another")
+
+    code = new_execution(bounded, "wf")
+    code.deliver(1, START, WorkflowStarted(workflow="bounded", version=1, input=Raw(b"[]")))
+    code.deliver(2, START, SignalReceived(id="1", name="word", payload=Raw(b"null")))
+    commands = code.take_commands()
+    assert commands == [StartTimer(op=1, due=START + 60 * SECOND), CancelTimer(op=1)]
+    assert list(consequences(code, None, commands, idle=True)) == []
+    assert code.timers == {}
 
 
 def test_a_workflow_does_not_end_before_its_attempts() -> None:
@@ -110,14 +133,15 @@ def test_code_at_fault_comes_to_nothing(
         check_outcome(driver.execution)
 
 
-def test_a_result_that_no_log_can_hold_comes_to_nothing() -> None:
-    """Live as after a replay."""
+@pytest.mark.parametrize(("kind", "value"), [(Any, object()), (int, "forty-two")])
+def test_a_result_that_cannot_be_kept_comes_to_nothing(kind: Any, value: object) -> None:
+    """It cannot be written, or not be read back by its annotation; live as after a replay."""
 
-    @workflow
     async def odd() -> Any:
-        return object()
+        return value
 
-    driver = Driver.start(odd)
+    odd.__annotations__["return"] = kind
+    driver = Driver.start(workflow(odd))
     with pytest.raises(PayloadError, match="result of workflow 'odd'"):
         of(driver)
     with pytest.raises(PayloadError, match="result of workflow 'odd'"):
