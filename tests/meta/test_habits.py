@@ -16,7 +16,9 @@ TASK_HOMES = {
     "supervision/spawned.py",  # those that an actor spawns
     "supervision/virtual.py",  # the first task of what a test may cut off
     "beamflow/engine/execution.py",  # the main task of a workflow, on the workflow's own loop
-    "beamflow/testing/store_suite.py",  # the writers of a test
+    "beamflow/testing/store_suite/served.py",  # what serves the store under test
+    "beamflow/testing/store_suite/lifecycle.py",  # the writers of a test
+    "beamflow/testing/store_suite/log.py",
     "beamflow/testing/chaos_engine.py",  # who starts the engine again
 }
 EXEMPTION = re.compile(r"# noqa(?P<codes>:[ A-Z0-9,]+)?(?P<reason>.*)")

@@ -9,12 +9,13 @@ from msgspec import Raw
 
 from beamflow.model.events import StepCompleted
 from beamflow.stores.memory import MemoryStore
-from beamflow.testing.store_suite import START, ManualClock, ServedStore, started, stepped
+from beamflow.testing.store_suite import ServedStore, StoreClock
+from beamflow.testing.store_suite.samples import START, started, stepped
 
 
 async def test_it_keeps_bytes() -> None:
     """What is read is decoded anew, so nothing lives on that a file would not have kept."""
-    served = ServedStore(MemoryStore(clock=ManualClock()))
+    served = ServedStore(MemoryStore(clock=StoreClock()))
     await served.start()
     lease = await served.store.claim("me", 1)
     event = stepped(1, b'{"a":1}')
@@ -29,7 +30,7 @@ async def test_it_keeps_bytes() -> None:
 
 async def test_an_append_is_done_when_it_returns() -> None:
     """It needs nobody to serve it, no thread, and not a single turn of the loop."""
-    store = MemoryStore(clock=ManualClock())
+    store = MemoryStore(clock=StoreClock())
     await store.open()
     lease = await store.claim("me", 1)
     turns = 0

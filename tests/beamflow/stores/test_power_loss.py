@@ -25,7 +25,8 @@ import pytest
 
 from beamflow.model.codec import checksum
 from beamflow.stores.sqlite import SQLiteStore
-from beamflow.testing.store_suite import START, ManualClock, ServedStore, stepped
+from beamflow.testing.store_suite import ServedStore, StoreClock
+from beamflow.testing.store_suite.samples import START, stepped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,14 +69,14 @@ def acknowledged(told: list[list[str]]) -> Counter[str]:
 
 async def made(path: Path) -> None:
     """Make a store of nothing."""
-    store = SQLiteStore(path, clock=ManualClock())
+    store = SQLiteStore(path, clock=StoreClock())
     await store.open()
     await store.close()
 
 
 async def stored(path: Path) -> Counter[str]:
     """Open the store as a restarted engine would, go on writing, and return what it holds."""
-    served = ServedStore(SQLiteStore(path, clock=ManualClock()))
+    served = ServedStore(SQLiteStore(path, clock=StoreClock()))
     await served.start()
     lease = await served.store.claim("after the crash", 30)
     found: Counter[str] = Counter()

@@ -33,15 +33,8 @@ from beamflow.stores.sql import migrations, statement
 from beamflow.stores.sqlite import SQLiteStore
 from beamflow.stores.sqlite import file as sqlite_file
 from beamflow.stores.sqlite.lock import OwnerLock
-from beamflow.testing.store_suite import (
-    START,
-    ManualClock,
-    ServedStore,
-    completed,
-    failed,
-    started,
-    stepped,
-)
+from beamflow.testing.store_suite import ServedStore, StoreClock
+from beamflow.testing.store_suite.samples import START, completed, failed, started, stepped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -53,8 +46,8 @@ APPENDER = Path(__file__).with_name("appender.py")
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> StoreClock:
+    return StoreClock()
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def served(path: Path, clock: ManualClock) -> AsyncIterator[ServedStore]:
+async def served(path: Path, clock: StoreClock) -> AsyncIterator[ServedStore]:
     served = ServedStore(SQLiteStore(path, clock=clock, busy_timeout_s=0.05))
     await served.start()
     yield served
@@ -136,7 +129,7 @@ class Probe:
 
 @pytest.mark.parametrize(("durability", "synchronous"), [("full", 2), ("relaxed", 1)])
 async def test_the_writer_is_set_up_for_durability(
-    path: Path, clock: ManualClock, durability: Any, synchronous: int
+    path: Path, clock: StoreClock, durability: Any, synchronous: int
 ) -> None:
     """The writer owns the checkpoints and syncs as promised; readers cannot write."""
     store = SQLiteStore(path, clock=clock, durability=durability)
@@ -167,7 +160,7 @@ async def test_only_the_owner_may_read_the_files(
         assert (path.parent / name).stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_file_shared_with_others(path: Path, clock: ManualClock) -> None:
+async def test_a_file_shared_with_others(path: Path, clock: StoreClock) -> None:
     """The store lives beside the tables of the application and leaves them alone."""
     with database(path) as connection:
         connection.execute("CREATE TABLE orders (id TEXT)")
@@ -187,7 +180,7 @@ async def refused(path: Path, error: type[Exception], match: str) -> None:
     """Assert that opening fails, twice, and leaves the file and its directory as they are."""
     before = digest(path)
     names = sorted(file.name for file in path.parent.iterdir())
-    store = SQLiteStore(path, clock=ManualClock(), busy_timeout_s=0.01)
+    store = SQLiteStore(path, clock=StoreClock(), busy_timeout_s=0.01)
     for _ in range(2):
         with pytest.raises(error, match=match):
             await store.open()
@@ -208,7 +201,7 @@ async def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
     await refused(path, StoreFormatError, "not an SQLite database")
 
 
-async def test_an_empty_file_becomes_a_database(path: Path, clock: ManualClock) -> None:
+async def test_an_empty_file_becomes_a_database(path: Path, clock: StoreClock) -> None:
     """A file of no bytes is a database of no tables."""
     path.touch()
     store = SQLiteStore(path, clock=clock)
@@ -217,7 +210,7 @@ async def test_an_empty_file_becomes_a_database(path: Path, clock: ManualClock) 
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-async def test_a_newer_schema(path: Path, clock: ManualClock, mode: str) -> None:
+async def test_a_newer_schema(path: Path, clock: StoreClock, mode: str) -> None:
     """What a newer beamflow has made is refused before anything is written, the mode included."""
     with database(path) as connection:
         connection.execute(f"PRAGMA journal_mode = {mode}")
@@ -242,7 +235,7 @@ async def test_a_database_that_only_looks_like_ours(path: Path, script: str, mat
     await refused(path, StoreFormatError, match)
 
 
-async def test_no_place_for_a_file(tmp_path: Path, clock: ManualClock) -> None:
+async def test_no_place_for_a_file(tmp_path: Path, clock: StoreClock) -> None:
     """A directory that is missing, or in the file's place, is named with what to do."""
     with pytest.raises(StoreUnavailableError, match="Create the directory first"):
         await SQLiteStore(tmp_path / "missing" / "app.db", clock=clock).open()
@@ -264,7 +257,7 @@ async def test_a_directory_that_cannot_be_written(public_directory: Path) -> Non
         await refused(public_directory / "app.db", StoreUnavailableError, "cannot be created")
 
 
-async def test_a_file_that_cannot_be_written(public_directory: Path, clock: ManualClock) -> None:
+async def test_a_file_that_cannot_be_written(public_directory: Path, clock: StoreClock) -> None:
     """A store that may be read but not written is refused with what to change."""
     path = public_directory / "app.db"
     store = SQLiteStore(path, clock=clock)
@@ -288,7 +281,7 @@ async def test_a_moved_file_is_noticed(path: Path, store: SQLiteStore, lease: Le
 
 
 async def test_the_schema_can_be_cut_off_anywhere(
-    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    path: Path, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Creation that dies at any statement leaves a file that the next opening completes."""
     connect, countdown = sqlite_file.connect, 0
@@ -327,7 +320,7 @@ async def test_the_schema_can_be_cut_off_anywhere(
     assert cuts > 15
 
 
-async def test_several_that_make_the_file_at_once(tmp_path: Path, clock: ManualClock) -> None:
+async def test_several_that_make_the_file_at_once(tmp_path: Path, clock: StoreClock) -> None:
     """Of several that find no schema all end with the same one, whoever is first."""
     for turn in range(20):
         path = tmp_path / f"{turn}.db"
@@ -342,7 +335,7 @@ async def test_several_that_make_the_file_at_once(tmp_path: Path, clock: ManualC
             assert int(schema) == len(migrations("sqlite"))
 
 
-async def test_closing_leaves_no_thread(path: Path, clock: ManualClock) -> None:
+async def test_closing_leaves_no_thread(path: Path, clock: StoreClock) -> None:
     """Each connection's thread ends with the store, also when opening fails half-way."""
     before = set(threading.enumerate())
     served = ServedStore(SQLiteStore(path, clock=clock))
@@ -454,7 +447,7 @@ async def test_a_full_disk(served: ServedStore, store: SQLiteStore, lease: Lease
 
 
 async def test_a_failed_write_answers_everybody(
-    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+    path: Path, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The commit's appends, those that wait behind it, and `serve` itself all get the error."""
     store = SQLiteStore(path, clock=clock)
@@ -497,7 +490,7 @@ async def test_a_commit_that_waits_too_long_for_a_lock(
     await store.append("one", 0, [started()], time=START, epoch=lease.epoch)
 
 
-async def test_a_writer_cancelled_in_the_middle_of_a_commit(path: Path, clock: ManualClock) -> None:
+async def test_a_writer_cancelled_in_the_middle_of_a_commit(path: Path, clock: StoreClock) -> None:
     """The appends in flight learn that their outcome is unknown; the store wants to be reopened."""
     store = SQLiteStore(path, clock=clock, busy_timeout_s=5)
     await store.open()
@@ -529,7 +522,7 @@ async def test_a_writer_cancelled_in_the_middle_of_a_commit(path: Path, clock: M
 
 
 async def test_a_lease_is_given_back_after_an_interrupted_commit(
-    path: Path, clock: ManualClock
+    path: Path, clock: StoreClock
 ) -> None:
     """An engine that is left in the middle of its work leaves nobody waiting for its lease."""
     store = SQLiteStore(path, clock=clock)
@@ -554,7 +547,7 @@ async def test_opening_what_another_process_locks(path: Path, mode: str) -> None
     with database(path) as other:
         other.execute(f"BEGIN {mode}")
         other.execute("CREATE TABLE mine (id TEXT)")
-        store = SQLiteStore(path, clock=ManualClock(), busy_timeout_s=0.01)
+        store = SQLiteStore(path, clock=StoreClock(), busy_timeout_s=0.01)
         with pytest.raises(StoreUnavailableError, match="another process keeps it locked"):
             await store.open()
         other.execute("ROLLBACK")
@@ -624,7 +617,7 @@ async def test_an_unknown_event_with_a_right_checksum(
 
 
 async def test_two_stores_on_one_file(
-    path: Path, clock: ManualClock, store: SQLiteStore, lease: Lease
+    path: Path, clock: StoreClock, store: SQLiteStore, lease: Lease
 ) -> None:
     """A second engine is refused while the first lives, even in one process."""
     second = ServedStore(SQLiteStore(path, clock=clock))
@@ -639,7 +632,7 @@ async def test_two_stores_on_one_file(
 
 
 async def test_a_stuck_owner_is_fenced(
-    path: Path, clock: ManualClock, store: SQLiteStore, lease: Lease
+    path: Path, clock: StoreClock, store: SQLiteStore, lease: Lease
 ) -> None:
     """Who has not renewed in time loses the lease and cannot write when it wakes."""
     second = ServedStore(SQLiteStore(path, clock=clock))
@@ -656,7 +649,7 @@ async def test_a_stuck_owner_is_fenced(
 
 
 async def test_an_owner_without_the_lock_file(
-    path: Path, clock: ManualClock, store: SQLiteStore, lease: Lease
+    path: Path, clock: StoreClock, store: SQLiteStore, lease: Lease
 ) -> None:
     """Who took over from a stuck owner is not taken for dead when that one goes."""
     second, third = (ServedStore(SQLiteStore(path, clock=clock)) for _ in range(2))
@@ -685,7 +678,7 @@ async def test_a_killed_owner_frees_the_lease_at_once(path: Path) -> None:
         assert process.stdout is not None
         told = [process.stdout.readline().split() for _ in range(8)]
         assert told[-1] == ["done"]
-        store = SQLiteStore(path, clock=ManualClock())
+        store = SQLiteStore(path, clock=StoreClock())
         await store.open()
         with pytest.raises(StoreLockedError, match=f"pid {process.pid}"):
             await store.claim("me", 30)

@@ -12,12 +12,12 @@ from beamflow.errors import DefinitionError
 from beamflow.stores.memory import MemoryStore
 from beamflow.stores.sqlite import SQLiteStore
 from beamflow.stores.url import open_store
-from beamflow.testing.store_suite import ManualClock
+from beamflow.testing.store_suite import StoreClock
 
 
 def test_memory() -> None:
     """Each memory:// is a store of its own."""
-    first, second = (open_store("memory://", clock=ManualClock()) for _ in range(2))
+    first, second = (open_store("memory://", clock=StoreClock()) for _ in range(2))
     assert isinstance(first, MemoryStore)
     assert first is not second
 
@@ -36,7 +36,7 @@ def test_memory() -> None:
 )
 def test_sqlite(url: str, path: str, durability: str) -> None:
     """Three slashes begin a relative path, four an absolute one; the query sets the durability."""
-    store = open_store(url, clock=ManualClock())
+    store = open_store(url, clock=StoreClock())
     assert isinstance(store, SQLiteStore)
     assert store._path == Path(path)
     assert store._durability == durability
@@ -75,7 +75,7 @@ def test_sqlite(url: str, path: str, durability: str) -> None:
 def test_what_names_no_store(url: object) -> None:
     """A URL that names no store is refused with what to write."""
     with pytest.raises(DefinitionError, match=r"write 'memory://', 'sqlite:///relative\.db'"):
-        open_store(url, clock=ManualClock())  # type: ignore[arg-type]
+        open_store(url, clock=StoreClock())  # type: ignore[arg-type]
 
 
 def test_only_the_named_store_is_imported() -> None:

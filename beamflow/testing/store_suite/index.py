@@ -1,0 +1,267 @@
+"""The indexes: what can be found, and in which order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from beamflow.model.events import (
+    CompensationStarted,
+    DeadLetterReason,
+    DeadLetterResolved,
+    DeadLetterRetried,
+    Event,
+    Recorded,
+)
+from beamflow.model.ids import DEAD_LETTERS
+from beamflow.model.status import OPEN_STATES, WorkflowState
+from beamflow.stores.base import (
+    LIMIT_MAX,
+    DeadLetter,
+    DeadLetterQuery,
+    DeadLetterState,
+    Lease,
+    LetterClosed,
+    LetterOpened,
+    Store,
+    Summary,
+    WorkflowMoved,
+    WorkflowOpened,
+    WorkflowQuery,
+    project,
+)
+from beamflow.testing.store_suite.samples import (
+    START,
+    completed,
+    failed,
+    failure,
+    parked,
+    started,
+    stepped,
+)
+from beamflow.testing.store_suite.served import ServedStore, Suite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["IndexSuite"]
+
+
+class _Index:
+    """What the port promises of the indexes: the fold of `project` over what was recorded."""
+
+    def __init__(self, records: Sequence[Recorded]) -> None:
+        self.summaries: dict[str, Summary] = {}
+        self.letters: dict[str, DeadLetter] = {}
+        for record in records:
+            for change in project(record.stream, record.time, record.event):
+                match change:
+                    case WorkflowOpened(summary=summary):
+                        self.summaries[summary.id] = summary
+                    case WorkflowMoved(id=id, state=state, closed_at=closed_at, error=error):
+                        self.summaries[id] = replace(
+                            self.summaries[id], state=state, closed_at=closed_at, error=error
+                        )
+                    case LetterOpened(letter=letter):
+                        self.letters[letter.workflow_id] = letter
+                    case LetterClosed():
+                        self.letters[change.workflow_id] = replace(
+                            self.letters[change.workflow_id],
+                            state=change.state,
+                            closed_at=change.closed_at,
+                            note=change.note,
+                            retried_as=change.retried_as,
+                        )
+
+
+class IndexSuite(Suite):
+    """Summaries and dead letters."""
+
+    STORIES: tuple[tuple[tuple[str, Event], ...], ...] = (
+        (("a", started()),),
+        (("a", started()), ("a", stepped()), ("a", completed())),
+        (("a", started()), ("a", failed())),
+        (("a", started()), ("a", failed(step=None))),
+        (
+            ("a", started()),
+            ("a", CompensationStarted(error=failure(), steps=(3, 1))),
+            ("a", failed()),
+        ),
+        (("a", started()), (DEAD_LETTERS, parked("a"))),
+        (
+            ("a", started()),
+            (DEAD_LETTERS, parked("a")),
+            (DEAD_LETTERS, DeadLetterRetried(workflow_id="a", retried_as="a")),
+            ("a", completed()),
+        ),
+        (
+            ("a", started()),
+            (DEAD_LETTERS, parked("a")),
+            (DEAD_LETTERS, DeadLetterRetried(workflow_id="a", retried_as="a")),
+            (DEAD_LETTERS, parked("a", DeadLetterReason.CORRUPT_LOG)),
+        ),
+        (
+            ("a", started()),
+            ("a", failed()),
+            (DEAD_LETTERS, DeadLetterRetried(workflow_id="a", retried_as="b")),
+            ("b", started(retry_of="a")),
+        ),
+        (
+            ("a", started()),
+            ("b", started("other")),
+            ("a", failed()),
+            (DEAD_LETTERS, DeadLetterResolved(workflow_id="a", note="refunded by hand")),
+            ("b", failed("other")),
+        ),
+    )
+
+    @pytest.mark.parametrize("story", STORIES)
+    @pytest.mark.parametrize("reopened", [False, True])
+    async def test_the_indexes_are_what_project_says(
+        self,
+        served: ServedStore,
+        lease: Lease,
+        story: tuple[tuple[str, Event], ...],
+        reopened: bool,  # noqa: FBT001 - a parameter of the test
+    ) -> None:
+        """Summaries and dead letters are the fold of `project` over the log, restart or not."""
+        store, records, ends = served.store, [], dict.fromkeys(["a", "b", DEAD_LETTERS], 0)
+        for number, (stream, event) in enumerate(story):
+            time = START + number
+            await store.append(stream, ends[stream], [event], time=time, epoch=lease.epoch)
+            ends[stream] += 1
+            records.append(
+                Recorded(stream=stream, seq=ends[stream], time=time, epoch=lease.epoch, event=event)
+            )
+        if reopened:
+            await served.restart()
+        index = _Index(records)
+        for workflow_id in ("a", "b"):
+            assert await store.summary(workflow_id) == index.summaries.get(workflow_id)
+        found = await store.find(WorkflowQuery())
+        assert {summary.id: summary for summary in found.items} == index.summaries
+        letters = await store.dead_letters(DeadLetterQuery(states=None))
+        assert {letter.workflow_id: letter for letter in letters.items} == index.letters
+
+    async def _start(self, store: Store, lease: Lease, *starts: tuple[str, int, str]) -> None:
+        for workflow_id, time, workflow in starts:
+            await store.append(
+                workflow_id, 0, [started(workflow)], time=START + time, epoch=lease.epoch
+            )
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 7, 8, 100])
+    async def test_pages_in_order_of_start(self, store: Store, lease: Lease, limit: int) -> None:
+        """Pages follow start and then id, leave nothing out, and say when they end."""
+        times = {"c": 5, "b": 5, "a": 9, "d": 1, "Z": 5, "ä": 5, ":": 5}
+        await self._start(store, lease, *((one, time, "x") for one, time in times.items()))
+        ids, cursor, pages = [], None, 0
+        while cursor is not None or not pages:
+            page = await store.find(WorkflowQuery(limit=limit, after=cursor))
+            assert len(page.items) == limit or page.cursor is None
+            ids += [summary.id for summary in page.items]
+            cursor, pages = page.cursor, pages + 1
+        assert ids == ["d", ":", "Z", "b", "c", "ä", "a"]
+        assert pages == max(1, -(-7 // limit))
+
+    async def test_filters(self, store: Store, lease: Lease) -> None:
+        """Each filter does what it says, takes no wildcards, and they narrow each other."""
+        orders, refunds = ["order-1", "order_2", "orderX3", "ORDER-4"], ["refund%5", "refund-6"]
+        for number, one in enumerate(orders + refunds):
+            await self._start(store, lease, (one, number, "order" if one in orders else "refund"))
+        await store.append("order-1", 1, [completed()], time=START + 9, epoch=lease.epoch)
+        await store.append("refund-6", 1, [failed("refund")], time=START + 9, epoch=lease.epoch)
+
+        async def found(**fields: object) -> list[str]:
+            page = await store.find(msgspec.convert(fields, WorkflowQuery))
+            return [summary.id for summary in page.items]
+
+        assert await found(workflow="order") == orders
+        assert await found(workflow="ord") == []
+        assert await found(id_prefix="order_") == ["order_2"]
+        assert await found(id_prefix="refund%") == ["refund%5"]
+        assert await found(id_prefix="") == await found()
+        assert await found(id_prefix="order-1-and-more") == []
+        assert await found(states=["completed"]) == ["order-1"]
+        assert await found(states=["completed", "failed"]) == ["order-1", "refund-6"]
+        assert await found(states=[]) == []
+        assert await found(states=[state.value for state in OPEN_STATES], workflow="refund") == [
+            "refund%5"
+        ]
+        assert await found(states=["running"], workflow="order", id_prefix="order") == [
+            "order_2",
+            "orderX3",
+        ]
+
+    async def test_pages_while_workflows_move(self, store: Store, lease: Lease) -> None:
+        """Who matches from the first page to the last is seen once, whatever the others do."""
+        ids = [f"workflow-{number}" for number in range(30)]
+        await self._start(
+            store, lease, *((one, number // 4, "x") for number, one in enumerate(ids))
+        )
+        query = WorkflowQuery(states=frozenset({WorkflowState.RUNNING}), limit=4)
+        page = await store.find(query)
+        seen = [summary.id for summary in page.items]
+        moving = iter(range(0, 30, 3))
+        while page.cursor is not None:
+            number = next(moving)
+            await store.append(ids[number], 1, [completed()], time=START + 99, epoch=lease.epoch)
+            await self._start(store, lease, (f"late-{number}", 1_000 + number, "x"))
+            page = await store.find(replace(query, after=page.cursor))
+            seen += [summary.id for summary in page.items]
+        assert {one for number, one in enumerate(ids) if number % 3} <= set(seen)
+        assert len(seen) == len(set(seen))
+
+    @pytest.mark.parametrize("limit", [0, -1, LIMIT_MAX + 1])
+    async def test_a_page_has_a_bound(self, store: Store, limit: int) -> None:
+        """A page size that is none is refused with the bounds."""
+        with pytest.raises(ValueError, match="10,000"):
+            await store.find(WorkflowQuery(limit=limit))
+        with pytest.raises(ValueError, match="10,000"):
+            await store.dead_letters(DeadLetterQuery(limit=limit))
+
+    @pytest.mark.parametrize("cursor", ["", "nonsense", "x:1"])
+    async def test_a_cursor_that_is_none(self, store: Store, cursor: str) -> None:
+        """What is no cursor is refused with what to pass."""
+        with pytest.raises(ValueError, match="cursor of the page before"):
+            await store.find(WorkflowQuery(after=cursor))
+        with pytest.raises(ValueError, match="cursor of the page before"):
+            await store.dead_letters(DeadLetterQuery(after=cursor))
+
+    async def test_dead_letters_are_listed_and_filtered(self, store: Store, lease: Lease) -> None:
+        """Dead letters come oldest first, a page at a time, and only the open ones by default."""
+        for number, one in enumerate(["c", "b", "a", "d"]):
+            workflow = "order" if one in "ab" else "refund"
+            await store.append(
+                one,
+                0,
+                [started(workflow), failed(workflow)],
+                time=START + number,
+                epoch=lease.epoch,
+            )
+        closing: list[Event] = [
+            DeadLetterResolved(workflow_id="b", note="done"),
+            DeadLetterRetried(workflow_id="d", retried_as="e"),
+        ]
+        await store.append(DEAD_LETTERS, 0, closing, time=START + 9, epoch=lease.epoch)
+
+        async def listed(**fields: object) -> list[str]:
+            page = await store.dead_letters(msgspec.convert(fields, DeadLetterQuery))
+            return [letter.workflow_id for letter in page.items]
+
+        assert await listed() == ["c", "a"]
+        assert await listed(states=None) == ["c", "b", "a", "d"]
+        assert await listed(states=["resolved", "retried"]) == ["b", "d"]
+        assert await listed(states=[]) == []
+        assert await listed(workflow="order", states=None) == ["b", "a"]
+        assert await listed(workflow_id="a") == ["a"]
+        assert await listed(workflow_id="b") == []
+        first = await store.dead_letters(DeadLetterQuery(states=None, limit=2))
+        rest = await store.dead_letters(DeadLetterQuery(states=None, limit=2, after=first.cursor))
+        assert [letter.workflow_id for letter in first.items + rest.items] == ["c", "b", "a", "d"]
+        assert rest.cursor is None
+        (letter,) = (await store.dead_letters(DeadLetterQuery(workflow_id="a"))).items
+        assert letter.context == {"a": [1.5]}
+        assert letter.state is DeadLetterState.OPEN
