@@ -122,6 +122,10 @@ class Mailbox:
 
     def waiting(self, loop: AbstractEventLoop) -> Future[None]:
         """Give the future that is done at the next message; for the actor's loop only."""
+        if not self.user:
+            self.user = (
+                None  # an empty deque takes more memory than the rest of an idle actor's box
+            )
         self._waiter = waiter = loop.create_future()
         return waiter
 

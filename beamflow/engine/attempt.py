@@ -7,6 +7,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec import Raw
 
 from beamflow.authoring.step import StepInfo, current_step, step_info
@@ -34,19 +35,11 @@ GRACE_S = 5.0
 """Seconds that a body has to end after its time-out, before the workflow goes on without it."""
 
 
-class Attempted:
+class Attempted(msgspec.Struct, gc=False):
     """What an attempt came to: the event to record, and the step's decoded result."""
 
-    __slots__ = ("event", "value")
-
-    def __init__(
-        self,
-        event: StepCompleted | StepFailed | CompensationCompleted | CompensationFailed,
-        value: object = None,
-    ) -> None:
-        """Keep the event and the value."""
-        self.event = event
-        self.value = value
+    event: StepCompleted | StepFailed | CompensationCompleted | CompensationFailed
+    value: object = None
 
 
 class Attempt(abc.ABC):

@@ -144,7 +144,7 @@ class Execution(WorkflowLoop):
         self.input = Raw(b"null")
         self.calls: dict[int, StepCall] = {}
         self.timers: dict[int, LoopTimer] = {}
-        self.to_compensate: list[StepCall] = []
+        self.to_compensate: tuple[StepCall, ...] = ()
         self._commands: list[Command] = []
         self._ops = 0
         self._main: WorkflowTask | None = None
@@ -291,7 +291,7 @@ class Execution(WorkflowLoop):
         del self.calls[event.op]
         if call.step.compensated_by is not None:
             call.result = event.result
-            self.to_compensate.append(call)
+            self.to_compensate += (call,)
         if not call.future.done():
             call.future.set_result(value)
         self._activate()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+import asyncio
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,7 +18,6 @@ from beamflow.stores.base import (
 )
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Sequence
 
     from beamflow.model.events import Event
@@ -37,7 +37,7 @@ Place = tuple[int, str, int, int, int, int]
 """kind, stream, seq, time, epoch, checksum"""
 
 
-class Append(NamedTuple):
+class Append(msgspec.Struct, frozen=True, gc=False):
     """One append, and who waits for it."""
 
     stream: str
@@ -66,7 +66,7 @@ class Batch:
 
     def add(self, append: Append, events: Sequence[Event], data: Sequence[bytes]) -> None:
         """Add an append: a row for each event and for each change that it makes to the indexes."""
-        stream, seq, time, epoch, _ = append
+        stream, seq, time, epoch = append.stream, append.expected, append.time, append.epoch
         for event, item in zip(events, data, strict=True):
             seq += 1
             self._put((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
