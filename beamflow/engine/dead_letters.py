@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beamflow import log
 from beamflow.errors import (
     CorruptLogError,
     DeadLetterError,
@@ -159,7 +160,7 @@ class DeadLetters:
                 WorkflowExistsError,
                 CorruptLogError,
             ) as error:
-                self._services.log.warning(
+                log.warning(
                     "dead_letter_not_retried", workflow_id=letter.workflow_id, error=str(error)
                 )
         return ids

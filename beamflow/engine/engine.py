@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
 
 from msgspec import Raw
 
+from beamflow import log
 from beamflow.authoring.workflow import Workflow
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.handle import WorkflowHandle
@@ -298,7 +299,7 @@ class Engine:
         await recover(self._services, self._workflows)
 
     def _observe(self, event: Event) -> None:
-        self._services.log.debug(type(event).__name__, path=getattr(event, "path", ""))
+        log.debug(type(event).__name__, path=getattr(event, "path", ""))
 
     def _gave_up(self, _down: object) -> None:
         system = self._system

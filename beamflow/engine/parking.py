@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
+from beamflow import log
 from beamflow.engine.failure import describe
 from beamflow.errors import (
     BeamflowError,
@@ -83,7 +84,7 @@ def letter_of_compensation(workflow_id: str, workflow: str, undo: Undo) -> DeadL
 async def park(services: Services, letter: DeadLettered) -> WorkflowParkedError:
     """Have the letter recorded; return what those who wait for the workflow are to be told."""
     await _tell_queue(services, letter)
-    services.log.error(
+    log.error(
         "workflow_parked",
         workflow_id=letter.workflow_id,
         reason=letter.reason.value,

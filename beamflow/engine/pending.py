@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from beamflow import log
 from beamflow.engine.attempt import CompensationAttempt, StepAttempt
 from beamflow.engine.messages import Dropped, Due
 
@@ -108,7 +109,7 @@ class Pending:
         """Go on without a body that ignores its time-out."""
         attempt.abandoned = True
         self._actor.abandon(self.attempts[attempt.call.op])
-        self._services.log.warning(
+        log.warning(
             "step_abandoned",
             workflow_id=self._workflow_id,
             step=attempt.function.name,

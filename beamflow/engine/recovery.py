@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beamflow import log
 from beamflow.engine.parking import parked_error
 from beamflow.model.events import DeadLetterReason
 from beamflow.model.status import WorkflowState
@@ -54,7 +55,7 @@ async def recover(services: Services, workflows: Workflows) -> None:
         if after is None:
             break
     await _tell_waiters(services)
-    services.log.info("workflows_recovered", count=woken)
+    log.info("workflows_recovered", count=woken)
 
 
 async def _tell_waiters(services: Services) -> None:

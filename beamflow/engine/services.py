@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError, UnknownWorkflowError
-from beamflow.log import Logger
 from beamflow.model.ids import uuid7
 
 if TYPE_CHECKING:
@@ -72,7 +71,6 @@ class Services:
         self.clock = clock
         self.random = random
         self.timers = TimerQueue(clock)
-        self.log = Logger()
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None
         self.actors: dict[str, ActorRef] = {}

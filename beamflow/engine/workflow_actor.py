@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from msgspec import Raw
 
+from beamflow import log
 from beamflow.engine.attempt import Attempted
 from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import Execution, new_execution, replay
@@ -143,7 +144,7 @@ class WorkflowActor(Actor):
         if isinstance(reason, Exception) and not isinstance(reason, _OF_THE_STORE):
             crashes = services.crashes.get(self.workflow_id, 0) + 1
             services.crashes[self.workflow_id] = crashes
-            services.log.error(
+            log.error(
                 "workflow_actor_crashed",
                 workflow_id=self.workflow_id,
                 crashes=crashes,
