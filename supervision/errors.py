@@ -22,6 +22,7 @@
     ├ RestartLimitError (RuntimeError)       a supervisor gave up
     ├ ZombieLimitError (RuntimeError)        too many children refused to end
     ├ ProcessDiedError (RuntimeError)        the process of an isolated child is gone
+    ├ NotPicklableError (TypeError)          a message or an answer cannot go to another process
     └ RemoteError (RuntimeError)             stands for an exception of another process
 """
 
@@ -44,6 +45,7 @@ __all__ = [
     "MailboxFullError",
     "MaxChildrenError",
     "NameTakenError",
+    "NotPicklableError",
     "ProcessDiedError",
     "RemoteError",
     "RestartLimitError",
@@ -432,6 +434,28 @@ class ProcessDiedError(SupervisionError, RuntimeError):
         )
         self.path = path
         self.exit_code = exit_code
+
+
+class NotPicklableError(SupervisionError, TypeError):
+    """A request to a child with ``isolation="process"``, or its answer, cannot be pickled.
+
+    Attributes:
+        path: The child's place in the tree.
+    """
+
+    def __init__(self, path: str, what: str, thing: object) -> None:
+        """Say what cannot cross.
+
+        Args:
+            path: The child's place in the tree.
+            what: Which way it was going.
+            thing: It; only its type is told.
+        """
+        super().__init__(
+            f"{what} {path}, of type {type(thing).__name__}, cannot be pickled. What goes to another "
+            "process and comes back is plain data: no lambdas, no refs, no open files."
+        )
+        self.path = path
 
 
 class RemoteError(SupervisionError, RuntimeError):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
 
 from supervision.actor import Actor, ReplyTo
-from supervision.errors import ProcessDiedError
+from supervision.errors import NotPicklableError, ProcessDiedError
 from supervision.events import Event, Zombie
 from supervision.messages import IGNORE, Failure, Ignore, TaskCrashed
 from supervision.process_main import Order, main
@@ -102,7 +102,9 @@ class ProcessActor(Actor):
         try:
             self._wire.send(Handle(number, "call", request))
         except Exception as error:  # noqa: BLE001 - pickling runs the author's code
-            return Failure(error)
+            refused = NotPicklableError(self._cell.path, "a request to", request)
+            refused.__cause__ = error
+            return Failure(refused)
         self._owed[number] = self.defer()
         await self._handled(number)
         return None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from supervision.actor import Actor
 from supervision.clock import SystemClock
+from supervision.errors import NotPicklableError
 from supervision.events import DeadLetter, Event, Exited, Started
 from supervision.life import launch
 from supervision.mailbox import Mailbox
@@ -158,8 +159,8 @@ class Session:
         if error is None:
             try:
                 self._wire.send(Answer(number, future.result()))
-            except Exception as unpicklable:  # noqa: BLE001 - pickling runs the author's code
-                error = unpicklable
+            except Exception:  # noqa: BLE001 - pickling runs the author's code
+                error = NotPicklableError(self._order.path, "an answer of", future.result())
         if error is not None and (self._cell is None or not self._cell.over):
             self._send(Answer(number, None, carry(error)))
 

@@ -24,6 +24,7 @@ SAMPLES = {
     "RestartLimitError": ("/root", 1, 3, 5.0),
     "ZombieLimitError": ("/root", 1, 3, 2),
     "ProcessDiedError": ("/root/1", -9),
+    "NotPicklableError": ("/root/1", "a request to", object()),
     "RemoteError": ("builtins.ValueError", "text", "trace"),
 }
 

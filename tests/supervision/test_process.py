@@ -28,6 +28,7 @@ from supervision import (
     Event,
     Exited,
     MailboxFullError,
+    NotPicklableError,
     ProcessDiedError,
     Registry,
     RemoteError,
@@ -278,9 +279,9 @@ async def test_the_mailbox_is_on_this_side(sup, events):
 async def test_what_cannot_be_sent(sup, events):
     """A call with an unpicklable request or answer fails, a cast is a dead letter; the child lives on."""
     ref = await sup.start_child(spec(isolated.Guest))
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(NotPicklableError, match="a request to /root/guest, of type function"):
         await ref.call(lambda: None)
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(NotPicklableError, match="an answer of /root/guest, of type function"):
         await ref.call("answer unpicklably")
     with pytest.raises(RemoteError, match="Unpicklable"):
         await ref.call("fail unpicklably")
