@@ -13,8 +13,9 @@ import pytest
 
 import beamflow
 import supervision
-from beamflow import errors
+from beamflow import errors, testing
 from beamflow.model import events
+from beamflow.testing import store_suite
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -62,7 +63,15 @@ def test_every_page_is_in_the_navigation() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    sorted({*beamflow.__all__, *supervision.__all__, *errors.__all__}),
+    sorted(
+        {
+            *beamflow.__all__,
+            *supervision.__all__,
+            *errors.__all__,
+            *testing.__all__,
+            *store_suite.__all__,
+        }
+    ),
 )
 def test_public_names_are_in_the_reference(name: str) -> None:
     """Each stands there as code, by itself or with its parameters."""
