@@ -301,6 +301,8 @@ class Execution(WorkflowLoop):
         if event.retry_at is not None:
             call.attempt = event.attempt + 1
             call.retry_at = event.retry_at
+            if call.cancelled:  # nobody waits for another attempt, and this one has done nothing
+                del self.calls[event.op]
             return
         self.now = time
         del self.calls[event.op]

@@ -270,6 +270,54 @@ async def test_a_given_up_step_that_fails_has_nothing_to_undo(
     assert undone == []
 
 
+async def test_a_given_up_step_that_has_failed_is_not_tried_again_by_a_restart(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Though another one that was given up with it still runs, and is run again."""
+    failing, gate = asyncio.Event(), asyncio.Event()
+    runs: list[str] = []
+
+    @step(retry=Retry(max_attempts=3, initial=0))
+    async def pay() -> None:
+        runs.append(f"pay {current_step().attempt}")
+        await failing.wait()
+        raise ConnectionError
+
+    @pay.compensation
+    async def refund(_none: None) -> None:
+        undone.append("refund")
+
+    @step
+    async def ship() -> None:
+        runs.append("ship")
+        await gate.wait()
+
+    @ship.compensation
+    async def take_back(_none: None) -> None:
+        undone.append("take_back")
+
+    @workflow
+    async def buy() -> None:
+        async with asyncio.timeout(10):
+            await asyncio.gather(pay(), ship())
+
+    async with Engine(memory, workflows=[buy], clock=clock) as engine:
+        handle = await engine.start(buy, id="one")
+        await clock.advance(10.1)
+        failing.set()
+        await settle()
+        assert any(isinstance(one.event, StepFailed) for one in await handle.history())
+        await clock.advance(5)
+        assert runs == ["pay 1", "ship"]
+    async with Engine(memory, workflows=[buy], clock=clock) as engine:
+        handle = engine.handle("one")
+        await settle()
+        assert runs == ["pay 1", "ship", "ship"]
+        gate.set()
+        await fails(handle, "TimeoutError")
+    assert undone == ["take_back"]
+
+
 async def test_a_failure_that_is_handled_undoes_nothing(place: str | Store) -> None:
     """The workflow has completed; what it did stands."""
 
