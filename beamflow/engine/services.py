@@ -54,6 +54,8 @@ class Services:
         lease: the right to write, while the store is open.
         around_step: what stands around each attempt, if anything does.
         actors: the workflows in memory, by id.
+        store_keeper: the actor that holds the store, once it is up.
+        dead_letters: the actor that writes the dead letters' stream, once it is up.
         crashes: how often a workflow's actor has crashed since it last got on, by id.
         stopped: whether the engine has not been entered, was left, or has given up.
     """
