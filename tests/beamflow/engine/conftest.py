@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from beamflow.engine.execution import Execution
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from beamflow import WorkflowHandle
+    from beamflow import Workflow, WorkflowHandle
     from beamflow.stores.base import Store
 
 
@@ -28,6 +31,35 @@ async def _nothing_left() -> AsyncIterator[None]:
     await settle()
     assert asyncio.all_tasks() - before == {asyncio.current_task()} - before
     assert reports == []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_suspended(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """After each test no code of a workflow is left to the collector, which would report it later."""
+    if request.module.__name__.endswith("test_programs"):  # thousands, and they are closed
+        yield
+        return
+    made: dict[int, Execution] = {}
+    init, close = Execution.__init__, Execution.close
+
+    def remember(execution: Execution, workflow: Workflow[..., Any], workflow_id: str) -> None:
+        init(execution, workflow, workflow_id)
+        made[id(execution)] = execution
+
+    def forget(execution: Execution) -> None:
+        made.pop(id(execution), None)
+        close(execution)
+
+    monkeypatch.setattr(Execution, "__init__", remember)
+    monkeypatch.setattr(Execution, "close", forget)
+    yield
+    while made:
+        close(made.popitem()[1])
+    with warnings.catch_warnings():  # of coroutines that were about to be awaited
+        warnings.simplefilter("ignore", RuntimeWarning)
+        gc.collect()
 
 
 @pytest.fixture
