@@ -211,6 +211,7 @@ class Execution(WorkflowLoop):
         """Take the code out of memory; see `WorkflowLoop.close`."""
         self._signals.clear()
         super().close()
+        self._main = None  # it has this loop: what has ended is not left to the collector
 
     @property
     def ended(self) -> bool:

@@ -253,7 +253,10 @@ async def test_a_killed_actor_leaves_nothing_to_the_garbage_collector(
 async def test_an_actor_that_has_ended_is_not_left_to_the_garbage_collector(
     memory: MemoryStore, clock: ManualClock
 ) -> None:
-    """Whether its workflow was completed or it was killed: no cycle holds it."""
+    """Whether its workflow was completed or it was killed: no cycle holds it.
+
+    Nor the code of one that was completed.
+    """
     async with Engine(memory, workflows=[collect], clock=clock) as engine:
         handle = await engine.start(collect, 1, id="one")
         gc.disable()
@@ -262,10 +265,12 @@ async def test_an_actor_that_has_ended_is_not_left_to_the_garbage_collector(
             actor(engine, "one").kill()
             await settle()
             lives.append(weakref.ref(actor(engine, "one")._cell.actor))
+            code = weakref.ref(lives[1]()._execution)
             await handle.signal("word", "go")
             assert await handle.result() == ["go"]
             await settle()
             assert [life() for life in lives] == [None, None]
+            assert code() is None
         finally:
             gc.enable()
 
