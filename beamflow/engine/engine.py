@@ -224,7 +224,7 @@ class Engine:
         states = frozenset({state}) if isinstance(state, WorkflowState) else state
         after = None
         while True:
-            page = await self._running_services().store.find(
+            page = await self._services.opened.find(
                 WorkflowQuery(
                     states=None if states is None else frozenset(states),
                     workflow=workflow,
@@ -256,12 +256,6 @@ class Engine:
             raise UnknownWorkflowError(message)
         return found
 
-    def _running_services(self) -> Services:
-        if self._system is None:
-            message = "the engine is not running; use it inside `async with Engine(...) as engine:`"
-            raise EngineStoppedError(message)
-        return self._services
-
     async def _begin(
         self,
         workflow_id: str,
@@ -269,7 +263,7 @@ class Engine:
         payload: bytes,
         retry_of: str = "",
     ) -> None:
-        self._running_services()
+        _ = self._services.opened
         started = WorkflowStarted(
             workflow=definition.name,
             version=definition.version,
@@ -280,8 +274,8 @@ class Engine:
 
     async def _again(self, letter: DeadLetter) -> str:
         """Send a dead letter round again; see `DeadLetters.retry`."""
-        services = self._running_services()
-        summary = await services.store.summary(letter.workflow_id)
+        services = self._services
+        summary = await services.opened.summary(letter.workflow_id)
         if summary is not None and summary.state.is_open:
             services.crashes.pop(letter.workflow_id, None)
             await self._workflows.unpark(letter.workflow_id)
