@@ -27,12 +27,15 @@ from beamflow.errors import (
     StoreLockedError,
     StoreUnavailableError,
     UnknownWorkflowError,
+    WorkflowCancelledError,
     WorkflowClosedError,
     WorkflowError,
     WorkflowExistsError,
     WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowParkedError,
+    WorkflowStateError,
+    WorkflowTimeoutError,
 )
 from beamflow.model.events import DeadLetterReason, Recorded
 from beamflow.model.status import WorkflowState
@@ -69,6 +72,7 @@ __all__ = [
     "Summary",
     "UnknownWorkflowError",
     "Workflow",
+    "WorkflowCancelledError",
     "WorkflowClosedError",
     "WorkflowError",
     "WorkflowExistsError",
@@ -77,7 +81,9 @@ __all__ = [
     "WorkflowNotFoundError",
     "WorkflowParkedError",
     "WorkflowState",
+    "WorkflowStateError",
     "WorkflowStatus",
+    "WorkflowTimeoutError",
     "current_step",
     "now",
     "random",

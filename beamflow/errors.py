@@ -10,8 +10,11 @@
     ├── WorkflowError                           about one workflow
     │   ├── WorkflowExistsError                 the id is taken by another workflow or input
     │   ├── WorkflowNotFoundError(LookupError)  no workflow has this id
-    │   ├── WorkflowClosedError                 it has ended and takes nothing more
+    │   ├── WorkflowStateError                  its state does not allow what was asked
+    │   │   └── WorkflowClosedError             it has ended and takes nothing more
     │   ├── WorkflowFailedError                 it ended by an unhandled exception
+    │   ├── WorkflowCancelledError              it ended because it was told to
+    │   ├── WorkflowTimeoutError(TimeoutError)  it had not ended by its deadline
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
     ├── StepError
     │   ├── StepFailedError                     a step raised a type that may not be rebuilt
@@ -55,12 +58,15 @@ __all__ = [
     "StoreLockedError",
     "StoreUnavailableError",
     "UnknownWorkflowError",
+    "WorkflowCancelledError",
     "WorkflowClosedError",
     "WorkflowError",
     "WorkflowExistsError",
     "WorkflowFailedError",
     "WorkflowNotFoundError",
     "WorkflowParkedError",
+    "WorkflowStateError",
+    "WorkflowTimeoutError",
 ]
 
 
@@ -139,7 +145,11 @@ class WorkflowNotFoundError(WorkflowError, LookupError):
     """No workflow of this store has the id."""
 
 
-class WorkflowClosedError(WorkflowError):
+class WorkflowStateError(WorkflowError):
+    """The workflow's state does not allow what was asked; nothing was done."""
+
+
+class WorkflowClosedError(WorkflowStateError):
     """The workflow has ended; it takes no signals and never runs again."""
 
 
@@ -178,6 +188,32 @@ class WorkflowFailedError(WorkflowError):
         self.error_message = error_message
         self.traceback = traceback
         self.step = step
+
+
+class WorkflowCancelledError(WorkflowError):
+    """The workflow ended because it was told to; its completed steps were compensated.
+
+    Attributes:
+        reason: what whoever cancelled it gave as the reason.
+        terminated: whether it was ended where it stood, with nothing compensated.
+    """
+
+    reason: str
+    terminated: bool
+
+    def __init__(self, workflow_id: str, *, reason: str, terminated: bool) -> None:
+        """Carry over what the log says of the end."""
+        how = "terminated" if terminated else "cancelled"
+        super().__init__(workflow_id, f"{said(f'workflow {workflow_id!r} was {how}', reason)}")
+        self.reason = reason
+        self.terminated = terminated
+
+
+class WorkflowTimeoutError(WorkflowError, TimeoutError):
+    """The workflow had not ended by its deadline; it was told to end, and failed.
+
+    What a log says of it reaches ``handle.result()`` as `WorkflowFailedError`.
+    """
 
 
 class WorkflowParkedError(WorkflowError):

@@ -12,11 +12,19 @@ the order in which its code issued them, from 1.
 from __future__ import annotations
 
 import enum
+import re
 
 import msgspec
 from msgspec import Raw
 
 __all__ = [
+    "Attribute",
+    "AttributesChanged",
+    "CancelForced",
+    "CancelRequested",
+    "ChildCompleted",
+    "ChildFailed",
+    "ChildStarted",
     "CompensationCompleted",
     "CompensationFailed",
     "CompensationStarted",
@@ -24,19 +32,38 @@ __all__ = [
     "DeadLetterResolved",
     "DeadLetterRetried",
     "DeadLettered",
+    "Ended",
     "Event",
     "Failure",
+    "Note",
+    "PatchMarked",
+    "ProgressReported",
     "Recorded",
     "SignalReceived",
+    "SnapshotTaken",
+    "StatePublished",
     "StepCompleted",
     "StepFailed",
     "TimerCancelled",
     "TimerFired",
     "TimerStarted",
+    "UpdateAccepted",
+    "UpdateCompleted",
+    "WorkflowBegan",
+    "WorkflowCancelled",
     "WorkflowCompleted",
+    "WorkflowContinued",
     "WorkflowFailed",
+    "WorkflowForked",
+    "WorkflowPaused",
+    "WorkflowResumed",
+    "WorkflowRetried",
     "WorkflowStarted",
 ]
+
+
+Attribute = str | int | float | bool
+"""What a workflow can be found by: the value of a search attribute."""
 
 
 class DeadLetterReason(enum.Enum):
@@ -79,9 +106,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults
     """Qualified name of the declared or builtin type that workflow code sees, if any."""
 
 
-class WorkflowStarted(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="workflow_started"
-):
+def _tag(name: str) -> str:
+    """Write ``StepCompleted`` as ``step_completed``."""
+    return re.sub("(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, tag=_tag):
+    """What all events have in common: frozen, told apart by ``type``, defaults left out."""
+
+
+class WorkflowStarted(Fact, frozen=True, kw_only=True):
     """A start was acknowledged. Always event 1."""
 
     workflow: str
@@ -90,11 +124,54 @@ class WorkflowStarted(
     """The arguments, a JSON array in the order of the parameters."""
     retry_of: str = ""
     """Id of the failed workflow that this one does again, if it does."""
+    fingerprint: str = ""
+    """Of the code's structure, to tell whether it has changed since."""
+    begin_at: int | None = None
+    """When its code may begin; None: at once."""
+    deadline: int | None = None
+    """When it must have ended."""
+    parent: str = ""
+    """Id of the workflow that it is a child of, if it is."""
+    on_close: str = ""
+    """What becomes of a child when its parent ends: ``wait``, ``cancel`` or ``abandon``."""
+    tags: tuple[str, ...] = ()
+    attributes: dict[str, Attribute] = {}
+    """What it can be found by."""
 
 
-class StepCompleted(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="step_completed"
-):
+class WorkflowBegan(Fact, frozen=True, kw_only=True):
+    """A workflow that was pending begins: its time has come."""
+
+
+class WorkflowPaused(Fact, frozen=True, kw_only=True):
+    """From here on nothing new is begun: the code's commands wait, what happens is kept."""
+
+    note: str = ""
+
+
+class WorkflowResumed(Fact, frozen=True, kw_only=True):
+    """The commands that waited are carried out."""
+
+    state: str = "running"
+    """The state that it goes back to."""
+    note: str = ""
+
+
+class CancelRequested(Fact, frozen=True, kw_only=True):
+    """The code was told to end: ``CancelledError`` is raised where it waits."""
+
+    reason: str = ""
+    deadline: int
+    """When its ``finally`` blocks must have ended; then the code is taken away."""
+    overdue: bool = False
+    """Whether it is the workflow's own deadline that has passed: it fails, then."""
+
+
+class CancelForced(Fact, frozen=True, kw_only=True):
+    """The code had not ended in time after it was told to, and was taken away."""
+
+
+class StepCompleted(Fact, frozen=True, kw_only=True):
     """A step returned. Its body never runs again."""
 
     op: int
@@ -107,9 +184,7 @@ class StepCompleted(
     attempt: int = 1
 
 
-class StepFailed(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="step_failed"
-):
+class StepFailed(Fact, frozen=True, kw_only=True):
     """An attempt of a step raised or timed out."""
 
     op: int
@@ -124,50 +199,37 @@ class StepFailed(
     """The arguments, on the failure for good: somebody will want to see them."""
 
 
-class TimerStarted(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="timer_started"
-):
+class TimerStarted(Fact, frozen=True, kw_only=True):
     """A timer outlived the activation that set it."""
 
     op: int
     due: int
 
 
-class TimerFired(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="timer_fired"
-):
+class TimerFired(Fact, frozen=True, kw_only=True):
     """A timer's time has come; recorded not before ``due``."""
 
     op: int
 
 
-class TimerCancelled(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="timer_cancelled"
-):
+class TimerCancelled(Fact, frozen=True, kw_only=True):
     """The code has given up a started timer."""
 
     op: int
 
 
-class SignalReceived(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="signal_received"
-):
+class SignalReceived(Fact, frozen=True, kw_only=True):
     """A signal was acknowledged to its sender."""
 
     id: str
     """Minted by the sender's side, so that one whose acknowledgement got lost is not sent twice."""
     name: str
     payload: Raw
+    key: str = ""
+    """The sender's own, if it gave one: of two with the same key the second is not taken."""
 
 
-class CompensationStarted(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    omit_defaults=True,
-    tag="compensation_started",
-):
+class CompensationStarted(Fact, frozen=True, kw_only=True):
     """The workflow failed and what its completed steps did is being undone. No way back."""
 
     error: Failure
@@ -175,14 +237,7 @@ class CompensationStarted(
     """Ops of the steps to compensate, in the order in which they are: last completed first."""
 
 
-class CompensationCompleted(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    omit_defaults=True,
-    tag="compensation_completed",
-):
+class CompensationCompleted(Fact, frozen=True, kw_only=True):
     """The compensation of step ``op`` returned. It never runs again."""
 
     op: int
@@ -191,14 +246,7 @@ class CompensationCompleted(
     attempt: int = 1
 
 
-class CompensationFailed(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    omit_defaults=True,
-    tag="compensation_failed",
-):
+class CompensationFailed(Fact, frozen=True, kw_only=True):
     """An attempt of the compensation of step ``op`` raised or timed out."""
 
     op: int
@@ -210,22 +258,13 @@ class CompensationFailed(
     """When the next attempt may begin; None: failed for good."""
 
 
-class WorkflowCompleted(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    omit_defaults=True,
-    tag="workflow_completed",
-):
+class WorkflowCompleted(Fact, frozen=True, kw_only=True):
     """The workflow returned. Always the last event of its stream."""
 
     result: Raw
 
 
-class WorkflowFailed(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="workflow_failed"
-):
+class WorkflowFailed(Fact, frozen=True, kw_only=True):
     """The workflow ended by an unhandled exception, compensated. Always the last event."""
 
     workflow: str
@@ -238,9 +277,122 @@ class WorkflowFailed(
     """The failed step's arguments, or the workflow's."""
 
 
-class DeadLettered(
-    msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag="dead_lettered"
-):
+class WorkflowCancelled(Fact, frozen=True, kw_only=True):
+    """The workflow ended because it was told to. Always the last event of its stream."""
+
+    reason: str = ""
+    error: Failure | None = None
+    """What the code raised on the way out, where that is not ``CancelledError``."""
+    terminated: bool = False
+    """Whether it was ended where it stood: no code ran on, nothing was compensated."""
+
+
+class WorkflowContinued(Fact, frozen=True, kw_only=True):
+    """The code has asked to begin anew, with another input. A new run, ops begin at 1 again."""
+
+    run: int
+    """Number of the run that begins; the first one of a workflow is 0."""
+    input: Raw
+    signals: tuple[tuple[str, Raw], ...] = ()
+    """Name and payload of those that were acknowledged and not received, oldest first."""
+
+
+class WorkflowForked(Fact, frozen=True, kw_only=True):
+    """The workflow begins as a copy of another one, up to a place in its log."""
+
+    source: str
+    at: int
+    """Sequence number of the last event that is taken over."""
+    events: tuple[tuple[int, Raw], ...]
+    """Time and JSON of each event after the first."""
+
+
+class WorkflowRetried(Fact, frozen=True, kw_only=True):
+    """Somebody sent a failed workflow round again from a step. A new run of the same log."""
+
+    at: int
+    """Sequence number of the event from which on the log is taken back."""
+    note: str = ""
+
+
+class ChildStarted(Fact, frozen=True, kw_only=True):
+    """The start of a child workflow was acknowledged."""
+
+    op: int
+    workflow: str
+    id: str
+
+
+class ChildCompleted(Fact, frozen=True, kw_only=True):
+    """A child workflow returned."""
+
+    op: int
+    id: str
+    result: Raw
+
+
+class ChildFailed(Fact, frozen=True, kw_only=True):
+    """A child workflow failed, was cancelled, or could not be started."""
+
+    op: int
+    id: str
+    error: Failure
+    cancelled: bool = False
+
+
+class UpdateAccepted(Fact, frozen=True, kw_only=True):
+    """A request passed its validator; its handler begins."""
+
+    id: str
+    name: str
+    input: Raw
+
+
+class UpdateCompleted(Fact, frozen=True, kw_only=True):
+    """A request has its reply: a result, or the error that the handler raised."""
+
+    id: str
+    result: Raw = Raw(b"null")
+    error: Failure | None = None
+
+
+class StatePublished(Fact, frozen=True, kw_only=True):
+    """The code has shown a value to those outside."""
+
+    name: str
+    value: Raw
+
+
+class ProgressReported(Fact, frozen=True, kw_only=True):
+    """The code has told how far it is."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
+class AttributesChanged(Fact, frozen=True, kw_only=True):
+    """The code has changed what the workflow can be found by."""
+
+    attributes: dict[str, Attribute | None] = {}
+    """New values by name; None takes one away."""
+    add_tags: tuple[str, ...] = ()
+    remove_tags: tuple[str, ...] = ()
+
+
+class SnapshotTaken(Fact, frozen=True, kw_only=True):
+    """The code has named this place in the log."""
+
+    name: str
+
+
+class PatchMarked(Fact, frozen=True, kw_only=True):
+    """The code has taken the new branch of a patch."""
+
+    name: str
+
+
+class DeadLettered(Fact, frozen=True, kw_only=True):
     """A workflow that has not ended was parked. Recorded in the dead letters' own stream."""
 
     workflow_id: str
@@ -252,14 +404,7 @@ class DeadLettered(
     input: Raw = Raw(b"null")
 
 
-class DeadLetterRetried(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    omit_defaults=True,
-    tag="dead_letter_retried",
-):
+class DeadLetterRetried(Fact, frozen=True, kw_only=True):
     """Somebody (or a restart with mended code) sent a dead letter round again."""
 
     workflow_id: str
@@ -267,14 +412,7 @@ class DeadLetterRetried(
     """The id it goes on under: its own when it was parked, a new one when it had ended."""
 
 
-class DeadLetterResolved(
-    msgspec.Struct,
-    frozen=True,
-    kw_only=True,
-    gc=False,
-    omit_defaults=True,
-    tag="dead_letter_resolved",
-):
+class DeadLetterResolved(Fact, frozen=True, kw_only=True):
     """Somebody has dealt with a dead letter by hand."""
 
     workflow_id: str
@@ -283,6 +421,25 @@ class DeadLetterResolved(
 
 Event = (
     WorkflowStarted
+    | WorkflowBegan
+    | WorkflowPaused
+    | WorkflowResumed
+    | CancelRequested
+    | CancelForced
+    | WorkflowCancelled
+    | WorkflowContinued
+    | WorkflowForked
+    | WorkflowRetried
+    | ChildStarted
+    | ChildCompleted
+    | ChildFailed
+    | UpdateAccepted
+    | UpdateCompleted
+    | StatePublished
+    | ProgressReported
+    | AttributesChanged
+    | SnapshotTaken
+    | PatchMarked
     | StepCompleted
     | StepFailed
     | TimerStarted
@@ -298,6 +455,12 @@ Event = (
     | DeadLetterRetried
     | DeadLetterResolved
 )
+
+Ended = WorkflowCompleted | WorkflowFailed | WorkflowCancelled
+"""The last event of a run; a failed workflow may be sent round again, the others never move."""
+
+Note = StatePublished | ProgressReported | AttributesChanged | SnapshotTaken | PatchMarked
+"""What the code has recorded and does not wait for."""
 
 
 class Recorded(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -27,8 +27,13 @@ from beamflow.model.events import (
     Event,
     Failure,
     Recorded,
+    WorkflowBegan,
+    WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowPaused,
+    WorkflowResumed,
+    WorkflowRetried,
     WorkflowStarted,
 )
 from beamflow.model.status import WorkflowState
@@ -192,9 +197,14 @@ Projection = WorkflowOpened | WorkflowMoved | LetterOpened | LetterClosed
 _INDEXED = frozenset(
     {
         WorkflowStarted,
+        WorkflowBegan,
+        WorkflowPaused,
+        WorkflowResumed,
         CompensationStarted,
         WorkflowCompleted,
         WorkflowFailed,
+        WorkflowCancelled,
+        WorkflowRetried,
         DeadLettered,
         DeadLetterRetried,
         DeadLetterResolved,
@@ -214,9 +224,26 @@ def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
                         id=stream,
                         workflow=event.workflow,
                         version=event.version,
-                        state=WorkflowState.RUNNING,
+                        state=WorkflowState.RUNNING
+                        if event.begin_at is None
+                        else WorkflowState.PENDING,
                         started_at=time,
                     )
+                ),
+            )
+        case WorkflowBegan() | WorkflowRetried():
+            return (WorkflowMoved(id=stream, state=WorkflowState.RUNNING),)
+        case WorkflowPaused():
+            return (WorkflowMoved(id=stream, state=WorkflowState.PAUSED),)
+        case WorkflowResumed():
+            return (WorkflowMoved(id=stream, state=WorkflowState(event.state)),)
+        case WorkflowCancelled():
+            return (
+                WorkflowMoved(
+                    id=stream,
+                    state=WorkflowState.CANCELLED,
+                    closed_at=time,
+                    error=None if event.error is None else _line(event.error),
                 ),
             )
         case CompensationStarted():

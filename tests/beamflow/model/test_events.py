@@ -27,6 +27,15 @@ VALUES: dict[str, typing.Any] = {
     "Raw": RAW,
     "Failure": FAILURE,
     "int | None": 8,
+    "bool": True,
+    "float": 0.5,
+    "float | None": 1.5,
+    "Failure | None": FAILURE,
+    "tuple[str, ...]": ("a", "b"),
+    "tuple[tuple[str, Raw], ...]": (("text", RAW),),
+    "tuple[tuple[int, Raw], ...]": ((7, RAW),),
+    "dict[str, Attribute]": {"city": "Bonn", "total": 1.5, "open": True},
+    "dict[str, Attribute | None]": {"city": None, "count": 3},
     "str | None": "text",
     "tuple[int, ...]": (3, 1),
     "DeadLetterReason": DeadLetterReason.POISON,
@@ -52,6 +61,12 @@ def full(kind: type[msgspec.Struct]) -> typing.Any:
     return kind(**{name: VALUES[str(hint)] for name, hint in kind.__annotations__.items()})
 
 
+def as_written(kind: type[msgspec.Struct], golden: bytes) -> typing.Any:
+    """Return an event with those fields set that it had when it was written."""
+    fields = msgspec.json.decode(golden).keys() - {"type"}
+    return kind(**{name: VALUES[str(kind.__annotations__[name])] for name in fields})
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_event_comes_back_as_it_was(kind: type[msgspec.Struct]) -> None:
     """Each, with every field."""
@@ -73,7 +88,7 @@ def test_the_format_stays_as_it_is() -> None:
     for kind in KINDS:
         golden = GOLDEN.get(str(kind.__struct_config__.tag))
         if golden is not None:
-            assert encode_event(full(kind)) == golden
+            assert encode_event(as_written(kind, golden)) == golden
             assert encode_event(decode_event(golden)) == golden
 
 
