@@ -15,8 +15,10 @@ def test_three_states_are_final() -> None:
     assert {state for state in WorkflowState if not state.is_open} == FINAL
 
 
-@pytest.mark.parametrize("control", set(Control) - {Control.RETRY})
-@pytest.mark.parametrize("state", FINAL)
+@pytest.mark.parametrize("control", [one for one in Control if one is not Control.RETRY])
+@pytest.mark.parametrize(
+    "state", [WorkflowState.COMPLETED, WorkflowState.FAILED, WorkflowState.CANCELLED]
+)
 def test_nothing_moves_what_has_ended(state: WorkflowState, control: Control) -> None:
     """Only an explicit retry of a failed one does."""
     assert not allows(state, control)
