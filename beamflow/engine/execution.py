@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from beamflow.engine.failure import raised
+from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
 from beamflow.model.commands import CancelStep, CancelTimer, Command, RunStep, StartTimer
@@ -35,7 +36,6 @@ from beamflow.model.events import (
     TimerStarted,
     WorkflowStarted,
 )
-from beamflow.model.ids import digest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,66 +47,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Execution", "StepCall", "new_execution", "replay"]
 
-_Arguments = tuple[tuple[Any, ...], dict[str, Any]]
-
 _UNDECODED = object()
-_SHOWN_MAX = 200
-
-
-class StepCall:
-    """A step that the code has asked for.
-
-    Attributes:
-        op: its number, 0 until the activation ends.
-        step: which step.
-        input: its arguments as JSON.
-        digest: digest of name and arguments.
-        attempt: number of the attempt to make next or being made.
-        retry_at: when it may be made, microseconds; 0 at once.
-        cancelled: whether the code waits for it no longer.
-        result: its result as JSON, once it has completed.
-    """
-
-    __slots__ = (
-        "_arguments",
-        "attempt",
-        "cancelled",
-        "digest",
-        "future",
-        "input",
-        "op",
-        "result",
-        "retry_at",
-        "step",
-    )
-
-    def __init__(
-        self,
-        step: Step[..., Any],
-        payload: bytes,
-        arguments: _Arguments,
-        future: asyncio.Future[Any],
-    ) -> None:
-        self.op = 0
-        self.step = step
-        self.input = payload
-        self._arguments: _Arguments | None = arguments
-        self.digest = digest(step.name, payload)
-        self.future = future
-        self.attempt = 1
-        self.retry_at = 0
-        self.cancelled = False
-        self.result: Raw | None = None
-
-    def take_arguments(self) -> _Arguments:
-        """Return the arguments for the body: nobody else has these objects, or gets them again."""
-        arguments, self._arguments = self._arguments, None
-        return self.step.signature.arguments.decode(self.input) if arguments is None else arguments
-
-    def __str__(self) -> str:
-        arguments = self.input.decode(errors="replace")
-        shown = arguments if len(arguments) <= _SHOWN_MAX else f"{arguments[:_SHOWN_MAX]}…"
-        return f"step {self.step.name!r} with {shown} (op {self.op}, digest {self.digest})"
 
 
 class Execution(WorkflowLoop):
