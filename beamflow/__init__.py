@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from beamflow.authoring.context import now, random, receive, uuid4
+from beamflow.authoring.notes import publish, snapshot
 from beamflow.authoring.step import Step, StepInfo, current_step, step
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
@@ -86,8 +87,10 @@ __all__ = [
     "WorkflowTimeoutError",
     "current_step",
     "now",
+    "publish",
     "random",
     "receive",
+    "snapshot",
     "step",
     "uuid4",
     "workflow",

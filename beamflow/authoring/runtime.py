@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from beamflow.model.codec import Payload
+    from beamflow.model.events import Note
 
 __all__ = ["WorkflowRuntime", "current_runtime", "required_runtime"]
 
@@ -42,6 +43,10 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
     @abc.abstractmethod
     def receive(self, name: str, payload: Payload[Any]) -> Coroutine[Any, Any, Any]:
         """Take the next signal of that name, waiting for one if need be."""
+
+    @abc.abstractmethod
+    def note(self, event: Note) -> None:
+        """Have an event recorded, with what led to it, and go on without waiting for that."""
 
 
 def current_runtime() -> WorkflowRuntime | None:

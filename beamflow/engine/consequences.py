@@ -8,7 +8,7 @@ from msgspec import Raw
 
 from beamflow.engine.failure import describe, origin_of
 from beamflow.errors import HostLoopError
-from beamflow.model.commands import CancelTimer, StartTimer
+from beamflow.model.commands import CancelTimer, RunStep, StartTimer, TakeNote
 from beamflow.model.events import (
     CompensationStarted,
     TimerCancelled,
@@ -46,6 +46,8 @@ def consequences(
     _check_host_loop(code)
     for command in commands:
         match command:
+            case RunStep():
+                pass
             case StartTimer(op=op):
                 timer = code.timers.get(op)
                 if timer is not None and not timer.cancelled():
@@ -56,6 +58,8 @@ def consequences(
                     yield TimerCancelled(op=op)
                 else:
                     code.timers.pop(op, None)
+            case TakeNote(event=event):
+                yield event
             case _:
                 pass
     if code.ended and idle:

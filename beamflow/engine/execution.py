@@ -21,14 +21,28 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from beamflow.engine.failure import raised
+from beamflow.engine.notes import Notes
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
-from beamflow.model.commands import CancelStep, CancelTimer, Command, RunStep, StartTimer
+from beamflow.model.commands import (
+    CancelStep,
+    CancelTimer,
+    Command,
+    RunStep,
+    StartTimer,
+    TakeNote,
+)
 from beamflow.model.events import (
+    AttributesChanged,
     Event,
+    Note,
+    PatchMarked,
+    ProgressReported,
     Recorded,
     SignalReceived,
+    SnapshotTaken,
+    StatePublished,
     StepCompleted,
     StepFailed,
     TimerCancelled,
@@ -61,6 +75,7 @@ class Execution(WorkflowLoop):
         calls: steps without a recorded outcome, by op.
         timers: timers that have neither fired nor been given up in the log, by op.
         to_compensate: completed steps that have a compensation, in order of completion.
+        notes: what the code has noted and the log does not have yet; None before the first.
     """
 
     __slots__ = (
@@ -73,6 +88,7 @@ class Execution(WorkflowLoop):
         "_waiters",
         "calls",
         "input",
+        "notes",
         "timers",
         "to_compensate",
         "workflow",
@@ -86,6 +102,7 @@ class Execution(WorkflowLoop):
         self.calls: dict[int, StepCall] = {}
         self.timers: dict[int, LoopTimer] = {}
         self.to_compensate: tuple[StepCall, ...] = ()
+        self.notes: Notes | None = None
         self._commands: list[Command] = []
         self._ops = 0
         self._main: WorkflowTask | None = None
@@ -140,6 +157,14 @@ class Execution(WorkflowLoop):
                 # in a context of its own: what the host has set in its own is not in the log
                 self._main = self.create_task(code, name="main", context=Context())
                 self._activate()
+            case (
+                StatePublished()
+                | ProgressReported()
+                | AttributesChanged()
+                | SnapshotTaken()
+                | PatchMarked()
+            ):
+                self._noted.recorded(seq, event)
             case _:
                 return
 
@@ -223,7 +248,19 @@ class Execution(WorkflowLoop):
                 self._waiters.pop(name, None)
         return payload.decode(signal)
 
+    def note(self, event: Note) -> None:
+        """Have an event recorded with what led to it."""
+        if not self._closed:
+            self._noted.add(event)
+            self._commands.append(TakeNote(event=event))
+
     # Deliveries
+
+    @property
+    def _noted(self) -> Notes:
+        if self.notes is None:
+            self.notes = Notes(self.workflow_id)
+        return self.notes
 
     def _deliver_result(self, seq: int, time: int, event: StepCompleted, value: object) -> None:
         call = self._issued_call(seq, event)

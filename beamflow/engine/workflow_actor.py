@@ -414,6 +414,8 @@ class WorkflowActor(Actor):
                     self._pending.disarm(op)
                 case CancelStep(op=op):
                     self._pending.cancel_step(op, code.calls.get(op))
+                case _:
+                    pass
 
     def _reissue(self) -> list[Event]:
         """After a replay, ask again for all that the log has no outcome of.
@@ -436,6 +438,8 @@ class WorkflowActor(Actor):
                 unrecorded.append(TimerCancelled(op=op))
             else:
                 del code.timers[op]
+        if code.notes is not None:
+            unrecorded += code.notes.unrecorded
         return unrecorded
 
     def _retry(self, op: int) -> None:

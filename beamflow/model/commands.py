@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-__all__ = ["CancelStep", "CancelTimer", "Command", "RunStep", "StartTimer"]
+from beamflow.model.events import Note
+
+__all__ = ["CancelStep", "CancelTimer", "Command", "RunStep", "StartTimer", "TakeNote"]
 
 
 class RunStep(Struct, frozen=True, kw_only=True, gc=False):
@@ -37,4 +39,10 @@ class CancelStep(Struct, frozen=True, kw_only=True, gc=False):
     op: int
 
 
-Command = RunStep | StartTimer | CancelTimer | CancelStep
+class TakeNote(Struct, frozen=True, kw_only=True, gc=False):
+    """Record an event that the code does not wait for. Notes have no ops: they are taken in order."""
+
+    event: Note
+
+
+Command = RunStep | StartTimer | CancelTimer | CancelStep | TakeNote

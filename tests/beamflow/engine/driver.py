@@ -9,7 +9,7 @@ from msgspec import Raw
 from beamflow.engine.execution import Execution, StepCall, new_execution, replay
 from beamflow.engine.failure import describe
 from beamflow.model.codec import decode_event, encode_event
-from beamflow.model.commands import CancelTimer, Command, StartTimer
+from beamflow.model.commands import CancelTimer, Command, StartTimer, TakeNote
 from beamflow.model.events import (
     Event,
     Recorded,
@@ -66,6 +66,8 @@ class Driver:
                 driver._give_up_timer(op)
             elif not timer.recorded:
                 driver._unrecorded.append(TimerStarted(op=op, due=timer.due))
+        if code.notes is not None:
+            driver._unrecorded += code.notes.unrecorded
         return driver
 
     def take(self, *events: Event, after: int = 0) -> None:
@@ -88,6 +90,8 @@ class Driver:
                         self._unrecorded.append(TimerStarted(op=op, due=timer.due))
                 case CancelTimer(op=op):
                     self._give_up_timer(op)
+                case TakeNote(event=note):
+                    self._unrecorded.append(note)
                 case _:
                     pass
 
