@@ -97,11 +97,11 @@ class DefinitionError(BeamflowError, ValueError):
 
 
 class DuplicateWorkflowError(DefinitionError):
-    """Two workflows given to one engine share a name."""
+    """Two workflows given to one engine share a name and a version."""
 
 
 class UnknownWorkflowError(DefinitionError, LookupError):
-    """The engine was not given this workflow."""
+    """The engine was not given this workflow, or not in this version."""
 
 
 class PayloadError(BeamflowError, ValueError):
@@ -309,24 +309,61 @@ class NondeterminismError(BeamflowError):
     The workflow is parked with its log untouched and goes on once the code fits again.
 
     Attributes:
+        seq: sequence number of the event that does not fit.
         recorded: the command as the log has it.
         issued: what the code did instead.
+        place: the line of the author's code which did that, ``"app.py:12, in order"``; empty where
+            there is none.
+        changed: whether the workflow's function is another one than at its start; None if unknown.
     """
 
+    seq: int
     recorded: str
     issued: str
+    place: str
+    changed: bool | None
 
-    def __init__(self, workflow_id: str, *, seq: int, recorded: str, issued: str) -> None:
-        """Show both sides."""
+    def __init__(
+        self,
+        workflow_id: str,
+        *,
+        seq: int,
+        recorded: str,
+        issued: str,
+        place: str = "",
+        changed: bool | None = None,
+        advice: str = "",
+    ) -> None:
+        """Show both sides, and what helps."""
+        at = f"\n            at {place}" if place else ""
         super().__init__(
             f"workflow {workflow_id!r} does not follow its log at event {seq}:\n"
             f"  recorded: {recorded}\n"
-            f"  issued:   {issued}\n"
-            f"The log is untouched. Bring the recorded code back (or wait for workflows of the old "
-            f"code to end before changing it), then restart the engine"
+            f"  issued:   {issued}{at}\n"
+            f"{advice or _DIVERGED[changed]}. The log is untouched and nothing was run; then restart "
+            f"the engine, or engine.dead_letters.retry({workflow_id!r})"
         )
+        self.seq = seq
         self.recorded = recorded
         self.issued = issued
+        self.place = place
+        self.changed = changed
+
+
+_DIVERGED = {
+    None: (
+        'Bring the recorded code back, or keep both ways in the code, by patched("...") or as two '
+        "versions"
+    ),
+    True: (
+        "The function has changed since this workflow was started: bring the recorded code back, or "
+        'keep both ways in the code, by patched("...") or as two versions'
+    ),
+    False: (
+        "The function is what it was when this workflow was started: look at what it calls, and "
+        "with `beamflow lint` for what no replay repeats"
+    ),
+}
 
 
 class DeadLetterError(BeamflowError, LookupError):

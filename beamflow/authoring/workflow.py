@@ -7,6 +7,7 @@ import inspect
 import sys
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from beamflow.authoring.fingerprint import fingerprint
 from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import current_runtime
 from beamflow.authoring.signature import Signature
@@ -75,6 +76,14 @@ class Workflow(Generic[P, R_co]):
         """The payloads of the workflow; raises `DefinitionError` if its annotations are wrong."""
         return Signature(self.function, f"workflow {self.name!r}", self._namespace)
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the code's structure, recorded with each start; empty if its source cannot be read.
+
+        It changes with the function, not with comments, layout or what the function calls.
+        """
+        return fingerprint(self.function)
+
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and value >= 0
@@ -106,7 +115,8 @@ def workflow(
     Args:
         function: the function, when the decorator is used without parentheses.
         name: the name in the log; the function's own by default.
-        version: recorded with each start.
+        version: recorded with each start. An engine may hold several versions of one name, and
+            what is open stays with the version that it was started with.
 
     Raises:
         DefinitionError: the function is no ``async def``, or name or version make no sense.

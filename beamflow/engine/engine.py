@@ -8,20 +8,14 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
 from msgspec import Raw
 
 from beamflow import log
-from beamflow.authoring.workflow import Workflow
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
+from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.recovery import recover
 from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
 from beamflow.engine.workflows import Workflows
-from beamflow.errors import (
-    BeamflowError,
-    DefinitionError,
-    DuplicateWorkflowError,
-    EngineStoppedError,
-    UnknownWorkflowError,
-)
+from beamflow.errors import BeamflowError, EngineStoppedError
 from beamflow.model.events import WorkflowStarted
 from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import WorkflowState
@@ -42,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from types import TracebackType
 
+    from beamflow.authoring.workflow import Workflow
     from supervision import Clock, Event, SupervisorRef
 
 __all__ = ["Engine"]
@@ -73,7 +68,8 @@ class Engine:
 
     Args:
         store: a URL (``"sqlite:///app.db"``, ``"memory://"``), or any `Store`.
-        workflows: all workflows that are started here or may be found unfinished in the store.
+        workflows: all workflows that are started here or may be found unfinished in the store, of
+            each name as many versions as are needed.
         lease_wait: seconds to wait for another engine to leave the store; 0 refuses at once.
         clock: where time comes from; the machine's clock by default.
         random: where chance comes from (jitter of retries, minted ids).
@@ -82,7 +78,7 @@ class Engine:
         dead_letters: what failed for good: list, show, retry, retry_all, resolve.
 
     Raises:
-        DuplicateWorkflowError: two workflows have one name.
+        DuplicateWorkflowError: two workflows have one name and version.
         DefinitionError: the URL, a workflow or its annotations cannot be used.
     """
 
@@ -99,7 +95,7 @@ class Engine:
         self._clock = SystemClock() if clock is None else clock
         self._services = Services(
             open_store(store, clock=self._now_us) if isinstance(store, str) else store,
-            _by_name(workflows),
+            Definitions(workflows),
             self._clock,
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
         )
@@ -189,13 +185,13 @@ class Engine:
             id: its id in the log; a new UUID by default.
 
         Raises:
-            UnknownWorkflowError: the engine was not given this workflow.
+            UnknownWorkflowError: the engine was not given this workflow, or another version of it.
             PayloadError: the arguments do not fit the annotations, or JSON.
             WorkflowExistsError: the id is taken by another workflow or other arguments.
             StoreError: the start may not be in the log; the same call again settles it.
             EngineStoppedError: the engine is not running.
         """
-        definition = self._given(workflow)
+        definition = self._services.definitions.given(workflow)
         arguments = definition.signature.arguments
         payload = arguments.encode(args, {})
         arguments.decode(payload)
@@ -243,19 +239,6 @@ class Engine:
     def _now_us(self) -> int:
         return int(self._clock.now() * 1_000_000)
 
-    def _given(self, workflow: object) -> Workflow[..., Any]:
-        if not isinstance(workflow, Workflow):
-            message = f"{workflow!r} is no workflow; decorate it with @workflow"
-            raise UnknownWorkflowError(message)
-        found = self._services.definition(workflow.name)
-        if found is not workflow:
-            message = (
-                f"the engine has another workflow called {workflow.name!r} than {workflow!r}; "
-                f"give one of them a name of its own: @workflow(name=...)"
-            )
-            raise UnknownWorkflowError(message)
-        return found
-
     async def _begin(
         self,
         workflow_id: str,
@@ -269,6 +252,7 @@ class Engine:
             version=definition.version,
             input=Raw(payload),
             retry_of=retry_of,
+            fingerprint=definition.fingerprint,
         )
         await self._workflows.begin(workflow_id, started)
 
@@ -283,7 +267,7 @@ class Engine:
         history = await services.store.read(letter.workflow_id)
         first = history[0].event
         assert isinstance(first, WorkflowStarted)
-        definition = services.definition(first.workflow)
+        definition = services.definitions.get(first.workflow, first.version)
         workflow_id = _next_id(letter.workflow_id)
         await self._begin(workflow_id, definition, bytes(first.input), letter.workflow_id)
         await self.dead_letters.retried(letter.workflow_id, workflow_id)
@@ -303,22 +287,6 @@ class Engine:
         error = EngineStoppedError(f"the engine has given up: {problem}")
         error.__cause__ = problem
         self._services.all_ended(error)
-
-
-def _by_name(workflows: Iterable[Workflow[..., Any]]) -> dict[str, Workflow[..., Any]]:
-    found: dict[str, Workflow[..., Any]] = {}
-    for workflow in workflows:
-        if not isinstance(workflow, Workflow):
-            message = f"{workflow!r} is no workflow; decorate it with @workflow"
-            raise DefinitionError(message)
-        if found.setdefault(workflow.name, workflow) is not workflow:
-            message = (
-                f"two workflows are called {workflow.name!r}; give one a name of its own: "
-                f"@workflow(name=...)"
-            )
-            raise DuplicateWorkflowError(message)
-        _ = workflow.signature
-    return found
 
 
 def _cause(error: ChildStartError) -> BaseException:

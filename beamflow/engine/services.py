@@ -6,15 +6,15 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.engine.timers import TimerQueue
-from beamflow.errors import EngineStoppedError, UnknownWorkflowError
+from beamflow.errors import EngineStoppedError
 from beamflow.model.ids import uuid7
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from random import Random
 
     from beamflow.authoring.step import StepInfo
-    from beamflow.authoring.workflow import Workflow
+    from beamflow.engine.definitions import Definitions
     from beamflow.errors import BeamflowError, FencedError
     from beamflow.model.events import Event
     from beamflow.policies.retry import Retry
@@ -47,7 +47,7 @@ class Services:
 
     Attributes:
         store: the log and its leases.
-        definitions: the workflows by name.
+        definitions: the workflows that the engine was given.
         clock: where time comes from.
         random: where chance comes from (jitter, minted ids).
         timers: callbacks of the wall clock.
@@ -63,7 +63,7 @@ class Services:
     def __init__(
         self,
         store: Store,
-        definitions: Mapping[str, Workflow[..., Any]],
+        definitions: Definitions,
         clock: Clock,
         random: Random,
     ) -> None:
@@ -110,18 +110,6 @@ class Services:
             message = "the store is being opened again; try again in a moment"
             raise EngineStoppedError(message)
         return self.lease.epoch
-
-    def definition(self, name: str) -> Workflow[..., Any]:
-        """Return a workflow by its name in the log; raises `UnknownWorkflowError`."""
-        found = self.definitions.get(name)
-        if found is None:
-            known = ", ".join(sorted(self.definitions)) or "none"
-            message = (
-                f"this engine was not given a workflow {name!r} (it has: {known}). "
-                f"Add it to Engine(..., workflows=[...])"
-            )
-            raise UnknownWorkflowError(message)
-        return found
 
     # Who waits for what
 

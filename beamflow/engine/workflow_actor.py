@@ -16,7 +16,7 @@ from msgspec import Raw
 from beamflow import log
 from beamflow.engine.attempt import Attempted
 from beamflow.engine.consequences import check_outcome, consequences
-from beamflow.engine.execution import Execution, new_execution, replay
+from beamflow.engine.execution import Execution, new_execution
 from beamflow.engine.messages import Dropped, Due, Signal, Waiting, acknowledge, refuse
 from beamflow.engine.parking import (
     PARKED_BY,
@@ -28,6 +28,7 @@ from beamflow.engine.parking import (
     parked_error,
 )
 from beamflow.engine.pending import Pending
+from beamflow.engine.replay import replay
 from beamflow.engine.saga import Unwinding
 from beamflow.errors import (
     BeamflowError,
@@ -306,7 +307,7 @@ class WorkflowActor(Actor):
             self._accept(error)
             raise Stop("normal") from error
         self._appended([started], time)
-        definition = self.services.definition(started.workflow)
+        definition = self.services.definitions.get(started.workflow, started.version)
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
         self._deliver(1, time, started)
@@ -325,7 +326,7 @@ class WorkflowActor(Actor):
             await self._check_not_parked()
         if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
             raise PoisonError(self.services.crashes[self.workflow_id])
-        definition = self.services.definition(started.workflow)
+        definition = self.services.definitions.get(started.workflow, started.version)
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
             self._deliver_compensation(recorded.seq, recorded.event)

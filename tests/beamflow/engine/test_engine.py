@@ -230,7 +230,7 @@ async def test_a_workflow_the_engine_was_not_given_is_refused() -> None:
 
 
 def test_definitions_are_checked_when_the_engine_is_made() -> None:
-    """Two workflows of one name, and what is no workflow; the same one twice is harmless."""
+    """Two workflows of one name and version, and what is no workflow; one twice is harmless."""
 
     @workflow(name="pay")
     async def other() -> None:
@@ -238,7 +238,7 @@ def test_definitions_are_checked_when_the_engine_is_made() -> None:
 
     impostor: Any = pay.function
     Engine("memory://", workflows=[pay, pay])
-    with pytest.raises(DuplicateWorkflowError, match="two workflows are called 'pay'"):
+    with pytest.raises(DuplicateWorkflowError, match="two workflows are called 'pay', version 1"):
         Engine("memory://", workflows=[pay, other])
     with pytest.raises(DefinitionError, match="is no workflow"):
         Engine("memory://", workflows=[impostor])

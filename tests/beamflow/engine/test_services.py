@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 from msgspec import Raw
 
-from beamflow import EngineStoppedError, UnknownWorkflowError, workflow
+from beamflow import EngineStoppedError, workflow
+from beamflow.engine.definitions import Definitions
 from beamflow.engine.services import Services
 from beamflow.events import WorkflowCompleted
 
@@ -26,7 +27,7 @@ async def nothing() -> None:
 
 @pytest.fixture
 def services(memory: MemoryStore, clock: ManualClock) -> Services:
-    return Services(memory, {"nothing": nothing}, clock, Random(1))
+    return Services(memory, Definitions([nothing]), clock, Random(1))
 
 
 DONE = WorkflowCompleted(result=Raw(b"null"))
@@ -103,13 +104,6 @@ async def test_without_a_lease_nothing_is_read_or_written(
     assert services.opened is memory
     assert services.epoch == services.lease.epoch
     await memory.close()
-
-
-def test_a_definition_is_found_by_its_name(services: Services) -> None:
-    """An unknown one names those that there are."""
-    assert services.definition("nothing") is nothing
-    with pytest.raises(UnknownWorkflowError, match="'something' .it has: nothing."):
-        services.definition("something")
 
 
 def test_time_is_in_microseconds(services: Services, clock: ManualClock) -> None:
