@@ -13,8 +13,8 @@
     │   ├── WorkflowStateError                  its state does not allow what was asked
     │   │   └── WorkflowClosedError             it has ended and takes nothing more
     │   ├── WorkflowFailedError                 it ended by an unhandled exception
+    │   │   └── WorkflowTimeoutError(TimeoutError)  it had not ended by its deadline
     │   ├── WorkflowCancelledError              it ended because it was told to
-    │   ├── WorkflowTimeoutError(TimeoutError)  it had not ended by its deadline
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
     ├── StepError
     │   ├── StepFailedError                     a step raised a type that may not be rebuilt
@@ -190,6 +190,10 @@ class WorkflowFailedError(WorkflowError):
         self.step = step
 
 
+class WorkflowTimeoutError(WorkflowFailedError, TimeoutError):
+    """The workflow had not ended by its deadline; it was told to end, and failed."""
+
+
 class WorkflowCancelledError(WorkflowError):
     """The workflow ended because it was told to; its completed steps were compensated.
 
@@ -207,13 +211,6 @@ class WorkflowCancelledError(WorkflowError):
         super().__init__(workflow_id, f"{said(f'workflow {workflow_id!r} was {how}', reason)}")
         self.reason = reason
         self.terminated = terminated
-
-
-class WorkflowTimeoutError(WorkflowError, TimeoutError):
-    """The workflow had not ended by its deadline; it was told to end, and failed.
-
-    What a log says of it reaches ``handle.result()`` as `WorkflowFailedError`.
-    """
 
 
 class WorkflowParkedError(WorkflowError):

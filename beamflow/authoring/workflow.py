@@ -17,7 +17,10 @@ from beamflow.model.ids import checked_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["Workflow", "workflow"]
+__all__ = ["DURATION_S_MAX", "Workflow", "workflow"]
+
+DURATION_S_MAX = 100 * 366 * 86_400
+"""The longest delay or deadline, in seconds."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +37,7 @@ class Workflow(Generic[P, R_co]):
         function: the author's function.
         name: its name in the log.
         version: its version in the log.
+        deadline: seconds that it may take, unless its start says otherwise.
     """
 
     def __init__(
@@ -42,6 +46,7 @@ class Workflow(Generic[P, R_co]):
         *,
         name: str | None,
         version: int,
+        deadline: float | None,
         namespace: dict[str, Any] | None,
     ) -> None:
         """Declare the workflow; annotations are resolved when an engine takes it."""
@@ -54,6 +59,10 @@ class Workflow(Generic[P, R_co]):
             message = f"workflow {self.name!r}: version={version!r} must be an int, 0 or more"
             raise DefinitionError(message)
         self.version = version
+        if deadline is not None and not _is_duration(deadline):
+            message = f"workflow {self.name!r}: deadline={deadline!r} must be seconds, more than 0"
+            raise DefinitionError(message)
+        self.deadline = deadline
         self._namespace = namespace
         functools.update_wrapper(self, function)
 
@@ -85,6 +94,10 @@ class Workflow(Generic[P, R_co]):
         return fingerprint(self.function)
 
 
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and 0 < value <= DURATION_S_MAX
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and value >= 0
 
@@ -95,7 +108,7 @@ def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]
 
 @overload
 def workflow(
-    *, name: str | None = ..., version: int = ...
+    *, name: str | None = ..., version: int = ..., deadline: float | None = ...
 ) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
 
 
@@ -105,6 +118,7 @@ def workflow(
     *,
     name: str | None = None,
     version: int = 1,
+    deadline: float | None = None,
 ) -> Any:
     """Make an ``async def`` a workflow: ``@workflow`` or ``@workflow(name="order", version=2)``.
 
@@ -117,6 +131,7 @@ def workflow(
         name: the name in the log; the function's own by default.
         version: recorded with each start. An engine may hold several versions of one name, and
             what is open stays with the version that it was started with.
+        deadline: seconds that it may take from its start; then it is told to end, and fails.
 
     Raises:
         DefinitionError: the function is no ``async def``, or name or version make no sense.
@@ -124,6 +139,8 @@ def workflow(
     namespace = local_names(sys._getframe(1))  # noqa: SLF001 - to resolve annotations of local types
 
     def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-        return Workflow(function, name=name, version=version, namespace=namespace)
+        return Workflow(
+            function, name=name, version=version, deadline=deadline, namespace=namespace
+        )
 
     return declare if function is None else declare(function)

@@ -54,6 +54,7 @@ class Attempt(abc.ABC):
 
     Attributes:
         abandoned: whether the workflow goes on without it; what it comes to is ignored then.
+        task: what makes it, once it is being made.
     """
 
     __slots__ = (
@@ -64,6 +65,7 @@ class Attempt(abc.ABC):
         "call",
         "function",
         "number",
+        "task",
     )
 
     def __init__(
@@ -82,6 +84,12 @@ class Attempt(abc.ABC):
         self.function = function
         self.number = number
         self.abandoned = False
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """Cancel the task that makes it."""
+        assert self.task is not None
+        self.task.cancel()
 
     async def make(self, give_up: Callable[[Attempt], object]) -> Attempted:
         """Run the function once; raises `asyncio.CancelledError` only, when the task was cancelled.

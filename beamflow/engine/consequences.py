@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
 from beamflow.engine.failure import describe, origin_of
-from beamflow.errors import HostLoopError
+from beamflow.errors import HostLoopError, WorkflowTimeoutError
 from beamflow.model.commands import CancelTimer, RunStep, StartTimer, TakeNote
 from beamflow.model.events import (
     CompensationStarted,
+    Failure,
     TimerCancelled,
     TimerStarted,
+    WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
 )
@@ -37,7 +40,7 @@ def consequences(
         code: the workflow's code.
         unwinding: the way back, if the workflow is on it.
         commands: what the code has asked for.
-        idle: whether no attempt is under way; a workflow does not end before that.
+        idle: whether nothing is under way or paused; a workflow does not end before that.
 
     Raises:
         HostLoopError: it has ended the code.
@@ -87,12 +90,12 @@ def _outcome(code: Execution, unwinding: Unwinding | None) -> Iterator[Event]:
         raise error
     elif unwinding is not None:
         if unwinding.done:
-            yield _failed(code, error)
+            yield _end(code, error)
     elif code.to_compensate:
         steps = tuple(call.op for call in reversed(code.to_compensate))
         yield CompensationStarted(error=describe(error), steps=steps)
     else:
-        yield _failed(code, error)
+        yield _end(code, error)
 
 
 def _check_host_loop(code: Execution) -> None:
@@ -110,6 +113,22 @@ def _result(code: Execution) -> Raw:
     recorded = annotated.encode(code.outcome())
     annotated.decode(recorded)
     return Raw(recorded)
+
+
+def _end(code: Execution, error: BaseException) -> WorkflowFailed | WorkflowCancelled:
+    told = code.told_to_end
+    if told is None:
+        return _failed(code, error)
+    if told.overdue:
+        return WorkflowFailed(workflow=code.workflow.name, error=_OVERDUE, input=code.input)
+    raised = None if isinstance(error, CancelledError) else describe(error)
+    return WorkflowCancelled(reason=told.reason, error=raised)
+
+
+_OVERDUE = Failure(
+    type=f"{WorkflowTimeoutError.__module__}.{WorkflowTimeoutError.__qualname__}",
+    message="it had not ended by its deadline",
+)
 
 
 def _failed(code: Execution, error: BaseException) -> WorkflowFailed:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
 
 from msgspec import Raw
 
 from beamflow import log
+from beamflow.authoring.workflow import DURATION_S_MAX
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
@@ -173,6 +175,8 @@ class Engine:
         /,
         *args: *Ts,
         id: str | None = None,
+        delay: float | None = None,
+        deadline: float | datetime | None = None,
     ) -> WorkflowHandle[R]:
         """Start a workflow; returns once its start is in the log.
 
@@ -183,9 +187,14 @@ class Engine:
             workflow: one of those that the engine was given.
             *args: its arguments, by position.
             id: its id in the log; a new UUID by default.
+            delay: seconds until its code begins; it is pending until then. Signals are kept.
+            deadline: when it must have ended, in seconds from now or as a moment; the workflow's
+                own by default. One that has not ended then is told to end as by ``cancel``, and
+                fails with `WorkflowTimeoutError`. It goes on over restarts.
 
         Raises:
             UnknownWorkflowError: the engine was not given this workflow, or another version of it.
+            ValueError: the delay or the deadline makes no sense.
             PayloadError: the arguments do not fit the annotations, or JSON.
             WorkflowExistsError: the id is taken by another workflow or other arguments.
             StoreError: the start may not be in the log; the same call again settles it.
@@ -196,7 +205,15 @@ class Engine:
         payload = arguments.encode(args, {})
         arguments.decode(payload)
         workflow_id = self._services.mint_id() if id is None else checked_workflow_id(id)
-        await self._begin(workflow_id, definition, payload)
+        await self._begin(
+            workflow_id,
+            definition,
+            payload,
+            begin_at=self._moment(delay, "delay"),
+            deadline=self._moment(
+                definition.deadline if deadline is None else deadline, "deadline"
+            ),
+        )
         return WorkflowHandle(self._services, self._workflows, workflow_id, definition)
 
     def handle(self, id: str) -> WorkflowHandle[Any]:
@@ -239,12 +256,27 @@ class Engine:
     def _now_us(self) -> int:
         return int(self._clock.now() * 1_000_000)
 
+    def _moment(self, when: float | datetime | None, name: str) -> int | None:
+        """Return a time in microseconds since the epoch, of seconds from now or of a moment."""
+        if when is None:
+            return None
+        if isinstance(when, datetime):
+            if when.tzinfo is None:
+                raise ValueError(f"{name}={when!r} names no moment: give it a time zone")
+            return max(0, round(when.timestamp() * 1e6))
+        if not 0 <= when <= DURATION_S_MAX:
+            raise ValueError(f"{name}={when!r} must be seconds, 0 to {DURATION_S_MAX:,}")
+        return self._services.now() + round(when * 1e6)
+
     async def _begin(
         self,
         workflow_id: str,
         definition: Workflow[..., Any],
         payload: bytes,
         retry_of: str = "",
+        *,
+        begin_at: int | None = None,
+        deadline: int | None = None,
     ) -> None:
         _ = self._services.opened
         started = WorkflowStarted(
@@ -253,6 +285,8 @@ class Engine:
             input=Raw(payload),
             retry_of=retry_of,
             fingerprint=definition.fingerprint,
+            begin_at=begin_at,
+            deadline=deadline,
         )
         await self._workflows.begin(workflow_id, started)
 

@@ -35,6 +35,8 @@ from beamflow.model.commands import (
 )
 from beamflow.model.events import (
     AttributesChanged,
+    CancelForced,
+    CancelRequested,
     Event,
     Note,
     PatchMarked,
@@ -48,6 +50,7 @@ from beamflow.model.events import (
     TimerCancelled,
     TimerFired,
     TimerStarted,
+    WorkflowBegan,
     WorkflowStarted,
 )
 
@@ -76,6 +79,7 @@ class Execution(WorkflowLoop):
         timers: timers that have neither fired nor been given up in the log, by op.
         to_compensate: completed steps that have a compensation, in order of completion.
         notes: what the code has noted and the log does not have yet; None before the first.
+        told_to_end: the request to end, once there is one.
     """
 
     __slots__ = (
@@ -85,12 +89,14 @@ class Execution(WorkflowLoop):
         "_ops",
         "_random",
         "_signals",
+        "_taken_away",
         "_waiters",
         "calls",
         "input",
         "notes",
         "timers",
         "to_compensate",
+        "told_to_end",
         "workflow",
     )
 
@@ -107,6 +113,8 @@ class Execution(WorkflowLoop):
         self._ops = 0
         self._main: WorkflowTask | None = None
         self._main_ended = False
+        self._taken_away = False
+        self.told_to_end: CancelRequested | None = None
         self._random: Random | None = None
         self._signals: dict[str, list[Raw]] = {}
         self._waiters: dict[str, list[asyncio.Future[Raw]]] = {}
@@ -150,13 +158,9 @@ class Execution(WorkflowLoop):
                 self._offer(event.name, event.payload)
                 self._activate()
             case WorkflowStarted():
-                self.now = time
                 self.input = event.input
-                args, kwargs = self.workflow.signature.arguments.decode(event.input)
-                code = self.workflow.function(*args, **kwargs)
-                # in a context of its own: what the host has set in its own is not in the log
-                self._main = self.create_task(code, name="main", context=Context())
-                self._activate()
+                if event.begin_at is None:
+                    self._begin(time)
             case (
                 StatePublished()
                 | ProgressReported()
@@ -165,6 +169,21 @@ class Execution(WorkflowLoop):
                 | PatchMarked()
             ):
                 self._noted.recorded(seq, event)
+            case WorkflowBegan():
+                self._begin(time)
+            case CancelRequested():
+                if self._main_ended and event.overdue:
+                    return
+                self.now = time
+                self.told_to_end = event
+                if self._main is None:
+                    self._main_ended = True
+                elif not self._main.done():
+                    self._main.cancel()
+                    self._activate()
+            case CancelForced():
+                self.now = time
+                self._take_away()
             case _:
                 return
 
@@ -188,9 +207,11 @@ class Execution(WorkflowLoop):
     def failure(self) -> BaseException | None:
         """What the function has raised; None while it runs, or when it has returned."""
         main = self._main
-        if main is None or not self._main_ended:
+        if not self._main_ended:
             return None
-        return CancelledError() if main.cancelled() else main.exception()
+        if main is None or self._taken_away or main.cancelled():
+            return CancelledError()
+        return main.exception()
 
     def outcome(self) -> Any:
         """Return what the function returned, or raise what it raised; only once it has `ended`."""
@@ -261,6 +282,29 @@ class Execution(WorkflowLoop):
         if self.notes is None:
             self.notes = Notes(self.workflow_id)
         return self.notes
+
+    def _begin(self, time: int) -> None:
+        self.now = time
+        args, kwargs = self.workflow.signature.arguments.decode(self.input)
+        code = self.workflow.function(*args, **kwargs)
+        # in a context of its own: what the host has set in its own is not in the log
+        self._main = self.create_task(code, name="main", context=Context())
+        self._activate()
+
+    def _take_away(self) -> None:
+        """End the code where it stands: it was told to end, and has not in time."""
+        if self.ended:
+            return
+        self.end_coroutines()
+        self._main_ended = self._taken_away = True
+        for call in self.calls.values():
+            if not call.cancelled:
+                call.cancelled = True
+                self._commands.append(CancelStep(op=call.op))
+        for timer in self.timers.values():
+            if not timer.cancelled():
+                timer.cancel()
+                self._commands.append(CancelTimer(op=timer.op))
 
     def _deliver_result(self, seq: int, time: int, event: StepCompleted, value: object) -> None:
         call = self._issued_call(seq, event)

@@ -8,18 +8,27 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
 
 import msgspec
 
-from beamflow.engine.messages import Signal, Waiting
+from beamflow.engine.messages import ControlRequest, Signal, Waiting
 from beamflow.engine.parking import parked_error
+from beamflow.engine.steering import GRACE_S, refusal
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import (
     StoreUnavailableError,
+    WorkflowCancelledError,
     WorkflowClosedError,
     WorkflowFailedError,
     WorkflowNotFoundError,
+    WorkflowTimeoutError,
 )
 from beamflow.model.codec import encode_json
-from beamflow.model.events import SignalReceived, WorkflowCompleted, WorkflowFailed
-from beamflow.model.status import WorkflowState
+from beamflow.model.events import (
+    Ended,
+    SignalReceived,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+)
+from beamflow.model.status import Control, WorkflowState, allows
 from supervision import ActorStoppedError
 
 if TYPE_CHECKING:
@@ -34,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["WorkflowHandle", "WorkflowStatus"]
 
 R = TypeVar("R")
+
+_GRACE_S_MAX = 7 * 86_400
+_OVERDUE = f"{WorkflowTimeoutError.__module__}.{WorkflowTimeoutError.__qualname__}"
 
 
 class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +102,8 @@ class WorkflowHandle(Generic[R]):
 
         Raises:
             WorkflowFailedError: it failed.
+            WorkflowTimeoutError: it failed, for it had not ended by its deadline.
+            WorkflowCancelledError: it was cancelled or terminated.
             WorkflowParkedError: it stands still until somebody mends something.
             WorkflowNotFoundError: there is no such workflow.
             EngineStoppedError: the engine stopped before the workflow ended.
@@ -158,6 +172,70 @@ class WorkflowHandle(Generic[R]):
                 return None
             again = True
 
+    async def pause(self, reason: str = "") -> None:
+        """Begin nothing new: returns once that is in the log.
+
+        Steps under way come to their end, signals and timers are kept and reach the code; what the
+        code asks for then, and its end, wait until `resume`.
+
+        Raises:
+            WorkflowStateError: it is paused already, parked, or has ended (`WorkflowClosedError`).
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: the request may not be in the log; ask for the status to know.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        await self._control(Control.PAUSE, WorkflowState.PAUSED, reason)
+
+    async def resume(self, reason: str = "") -> None:
+        """Let a paused workflow go on where it was; returns once that is in the log.
+
+        Raises:
+            WorkflowStateError: it is not paused.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: the request may not be in the log; ask for the status to know.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        await self._control(Control.RESUME, None, reason)
+
+    async def cancel(self, reason: str = "", *, grace: float = GRACE_S) -> None:
+        """Tell the workflow to end; returns once that is in the log, `result` tells of the end.
+
+        The code sees ``asyncio.CancelledError`` where it waits; steps that it waits for are
+        cancelled at once. Its ``finally`` blocks run, steps and all; then what was completed is
+        compensated. Code that has not ended when the grace is over is taken away where it stands,
+        and compensated all the same. A workflow that returns all the same has completed; a second
+        request changes nothing.
+
+        Args:
+            reason: for the log, and for whoever waits for the result.
+            grace: seconds that the code may take to end; they go on over a restart.
+
+        Raises:
+            WorkflowClosedError: it has ended already.
+            WorkflowParkedError: it cannot be run as it is; `terminate` ends it.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: the request may not be in the log; the same call again settles it.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        if not 0 <= grace <= _GRACE_S_MAX:
+            raise ValueError(f"grace={grace!r} must be seconds, 0 to {_GRACE_S_MAX:,}")
+        await self._control(Control.CANCEL, None, reason, grace)
+
+    async def terminate(self, reason: str = "") -> None:
+        """End the workflow where it stands, the hard way; returns once its end is in the log.
+
+        No code of it runs on, nothing is compensated, steps under way are cut off. It works on any
+        workflow that has not ended, also on one whose code is gone. Prefer `cancel`.
+
+        Raises:
+            WorkflowClosedError: it has ended already.
+            WorkflowNotFoundError: there is no such workflow.
+            CorruptLogError: its log is damaged.
+            StoreError: the end may not be in the log; the same call again settles it.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        await self._control(Control.TERMINATE, None, reason)
+
     async def history(self) -> list[Recorded]:
         """Return the workflow's events so far, oldest first.
 
@@ -191,7 +269,7 @@ class WorkflowHandle(Generic[R]):
                 for recorded in await self._news(after):
                     yield recorded
                     after = recorded.seq
-                    if isinstance(recorded.event, WorkflowCompleted | WorkflowFailed):
+                    if isinstance(recorded.event, Ended):
                         return
                 if closed or services.stopped:
                     return
@@ -212,6 +290,60 @@ class WorkflowHandle(Generic[R]):
             if services.lease is None:
                 return []
             raise
+
+    async def _control(
+        self,
+        control: Control,
+        state_then: WorkflowState | None,
+        reason: str,
+        grace_s: float = GRACE_S,
+    ) -> None:
+        """Have a request recorded; one whose acknowledgement got lost is not granted twice."""
+        encode_json(reason, f"reason of {control.value}()")
+        again = False
+        while True:
+            state = (await self._summary()).state
+            if again and state is state_then:
+                return
+            if not state.is_open:
+                if again and control is Control.TERMINATE:
+                    return
+                raise _closed(self.id, state, control.value)
+            if not allows(state, control):
+                raise refusal(self.id, state, control)
+            if state is WorkflowState.PARKED and control is Control.TERMINATE:
+                if await self._workflows.terminate(self.id, reason):
+                    return
+                continue
+            if await self._asked(control, state, reason, grace_s):
+                return
+            again = True
+
+    async def _asked(
+        self, control: Control, state: WorkflowState, reason: str, grace_s: float
+    ) -> bool:
+        """Ask the workflow's actor; False when it has ended without an answer."""
+        if state is WorkflowState.PARKED:
+            await self._workflows.unpark(self.id)
+        ref = await self._workflows.wake(self.id)
+        if ref is None:
+            return False
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        monitor = ref.monitor(partial(_give_up, acknowledged))
+        ref.cast(ControlRequest(control, acknowledged, reason=reason, grace_s=grace_s))
+        try:
+            await asyncio.wait({acknowledged})
+        finally:
+            monitor.cancel()
+            acknowledged.cancel()
+        if not acknowledged.cancelled():
+            acknowledged.result()
+            return True
+        if (await self._summary()).state is WorkflowState.PARKED:
+            raise await parked_error(
+                self._services, self.id, f"{control.value}() was not taken, terminate() ends it: "
+            )
+        return False
 
     async def _last_event(self) -> Event:
         services = self._services
@@ -236,12 +368,17 @@ class WorkflowHandle(Generic[R]):
                     return cast("R", msgspec.json.decode(event.result))
                 return cast("R", self._definition.signature.result.decode(event.result))
             case WorkflowFailed():
-                raise WorkflowFailedError(
+                kind = WorkflowTimeoutError if event.error.type == _OVERDUE else WorkflowFailedError
+                raise kind(
                     self.id,
                     error_type=event.error.type,
                     error_message=event.error.message,
                     traceback=event.error.traceback,
                     step=event.step,
+                )
+            case WorkflowCancelled():
+                raise WorkflowCancelledError(
+                    self.id, reason=event.reason, terminated=event.terminated
                 )
             case _:
                 raise AssertionError(event)
@@ -251,11 +388,7 @@ class WorkflowHandle(Generic[R]):
         if summary.state is WorkflowState.PARKED:
             raise await parked_error(self._services, self.id, f"signal {signal!r} was not taken: ")
         if not summary.state.is_open:
-            message = (
-                f"workflow {self.id!r} has {summary.state.value} and takes no signal {signal!r}; "
-                f"start another one under a new id"
-            )
-            raise WorkflowClosedError(self.id, message)
+            raise _closed(self.id, summary.state, f"signal {signal!r}")
 
     async def _summary(self) -> Summary:
         summary = await self._services.opened.summary(self.id)
@@ -272,6 +405,14 @@ class WorkflowHandle(Generic[R]):
     def _not_found(self) -> NoReturn:
         message = f"no workflow has the id {self.id!r}; start it with engine.start(..., id=...)"
         raise WorkflowNotFoundError(self.id, message)
+
+
+def _closed(workflow_id: str, state: WorkflowState, asked: str) -> WorkflowClosedError:
+    message = (
+        f"workflow {workflow_id!r} is {state.value} and takes no {asked}; start another one under "
+        f"a new id"
+    )
+    return WorkflowClosedError(workflow_id, message)
 
 
 def _give_up(acknowledged: asyncio.Future[None], _down: object) -> None:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
-__all__ = ["Dropped", "Due", "Signal", "Waiting", "acknowledge", "refuse"]
+    from beamflow.engine.steering import Alarm
+    from beamflow.model.status import Control
+
+__all__ = ["ControlRequest", "Dropped", "Due", "Rung", "Signal", "Waiting", "acknowledge", "refuse"]
 
 
 class Waiting:
@@ -39,6 +42,31 @@ class Signal:
         self.acknowledged = acknowledged
 
 
+class ControlRequest:
+    """What an operator wants; ``acknowledged`` is settled once it is in the log, or refused."""
+
+    __slots__ = ("acknowledged", "control", "grace_s", "reason")
+
+    def __init__(
+        self, control: Control, acknowledged: asyncio.Future[None], *, reason: str, grace_s: float
+    ) -> None:
+        """Say what is wanted and why, and how long the code may take to end."""
+        self.control = control
+        self.acknowledged = acknowledged
+        self.reason = reason
+        self.grace_s = grace_s
+
+
+class Rung:
+    """An alarm of the workflow has gone off."""
+
+    __slots__ = ("alarm",)
+
+    def __init__(self, alarm: Alarm) -> None:
+        """Say which."""
+        self.alarm = alarm
+
+
 class Due:
     """A timer of the code, or the wait before an attempt, is over."""
 
@@ -61,19 +89,19 @@ class Dropped:
 
 
 def acknowledge(messages: Iterable[object]) -> None:
-    """Tell the senders that their signals are in the log."""
+    """Tell the senders that what they asked for is in the log."""
     for message in messages:
-        if type(message) is Signal and not message.acknowledged.done():
+        if isinstance(message, Signal | ControlRequest) and not message.acknowledged.done():
             message.acknowledged.set_result(None)
 
 
 def refuse(messages: Iterable[object], error: BaseException) -> None:
-    """Tell the senders that nobody knows whether their signals are in the log.
+    """Tell the senders that nobody knows whether what they asked for is in the log.
 
     Where this life is over and the store is well, they look by themselves.
     """
     if not isinstance(error, StoreError) or isinstance(error, ConflictError):
         return
     for message in messages:
-        if type(message) is Signal and not message.acknowledged.done():
+        if isinstance(message, Signal | ControlRequest) and not message.acknowledged.done():
             message.acknowledged.set_exception(error)

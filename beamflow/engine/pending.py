@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 from beamflow import log
 from beamflow.engine.attempt import CompensationAttempt, StepAttempt
-from beamflow.engine.messages import Dropped, Due
+from beamflow.engine.messages import Dropped, Due, Rung
+from beamflow.engine.steering import Alarm
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from beamflow.engine.attempt import Attempt
     from beamflow.engine.execution import StepCall
     from beamflow.engine.saga import Undo
@@ -30,7 +33,7 @@ class Pending:
         workflow_id: which workflow.
 
     Attributes:
-        attempts: tasks of the attempts under way, by op.
+        attempts: the attempts under way, by op.
         timers: timers of the code, and waits before an attempt, by op.
     """
 
@@ -41,7 +44,7 @@ class Pending:
         self._actor = actor
         self._services = services
         self._workflow_id = workflow_id
-        self.attempts: dict[int, asyncio.Task[None]] = {}
+        self.attempts: dict[int, Attempt] = {}
         self.timers: dict[int, TimerEntry] = {}
 
     def run_step(self, call: StepCall) -> None:
@@ -69,11 +72,11 @@ class Pending:
         One that has a compensation is not cut off in the middle: what it did must be known, so that
         it can be undone.
         """
-        task = self.attempts.get(op)
-        if task is None:
+        attempt = self.attempts.get(op)
+        if attempt is None:
             self.disarm(op)
         elif call is None or call.step.compensated_by is None:
-            task.cancel()
+            attempt.cancel()
 
     def arm(self, op: int, due: int, *, is_timer: bool) -> None:
         """Cast a `Due` to the actor at that time, microseconds since the epoch."""
@@ -86,6 +89,25 @@ class Pending:
         if timer is not None:
             timer.cancel()
 
+    def cut_off(self) -> None:
+        """Cancel all attempts and wait for none of them."""
+        for attempt in self.attempts.values():
+            attempt.cancel()
+            self._let_go(attempt)
+        self.attempts.clear()
+
+    def set_alarms(self, alarms: Mapping[Alarm, int]) -> None:
+        """Cast a `Rung` to the actor at each of these times, and for no other alarm."""
+        for alarm in Alarm:
+            due = alarms.get(alarm)
+            armed = self.timers.get(alarm.value)
+            if armed is not None and armed.due != due:
+                self.disarm(alarm.value)
+                armed = None
+            if armed is None and due is not None:
+                rung = partial(self._actor.ref.cast, Rung(alarm))
+                self.timers[alarm.value] = self._services.timers.at(due, rung)
+
     def close(self) -> None:
         """Let no timer fire any more; the attempts end with their actor."""
         for timer in self.timers.values():
@@ -93,7 +115,8 @@ class Pending:
         self.timers.clear()
 
     def _run(self, attempt: Attempt) -> None:
-        self.attempts[attempt.call.op] = self._actor.spawn(self._report(attempt))
+        self.attempts[attempt.call.op] = attempt
+        attempt.task = self._actor.spawn(self._report(attempt))
 
     async def _report(self, attempt: Attempt) -> None:
         try:
@@ -107,8 +130,13 @@ class Pending:
 
     def _abandon(self, attempt: Attempt) -> None:
         """Go on without a body that ignores its time-out."""
+        self._let_go(attempt)
+        self._actor.ref.cast(attempt.timed_out())
+
+    def _let_go(self, attempt: Attempt) -> None:
+        assert attempt.task is not None
         attempt.abandoned = True
-        self._actor.abandon(self.attempts[attempt.call.op])
+        self._actor.abandon(attempt.task)
         log.warning(
             "step_abandoned",
             workflow_id=self._workflow_id,
@@ -117,4 +145,3 @@ class Pending:
             attempt=attempt.number,
             timeout_s=attempt.function.timeout,
         )
-        self._actor.ref.cast(attempt.timed_out())

@@ -25,20 +25,26 @@ _MENDED_BY_A_RESTART = frozenset(
         DeadLetterReason.CORRUPT_LOG,
     }
 )
+_UNFINISHED = (
+    WorkflowState.RUNNING,
+    WorkflowState.COMPENSATING,
+    WorkflowState.PAUSED,
+    WorkflowState.PENDING,
+)
 _AT_A_TIME = 500
 
 
 async def recover(services: Services, workflows: Workflows) -> None:
-    """Wake what was running or compensating, and what was parked for a cause that may be mended.
+    """Wake what has not ended, and of what was parked that whose cause may be mended.
 
     A workflow that was parked because of its code or its log is looked at again at each start; if
     the cause is still there it stays parked, with the one dead letter it has.
     """
     woken = 0
-    for states in ({WorkflowState.RUNNING}, {WorkflowState.COMPENSATING}):
+    for state in _UNFINISHED:
         after = None
         while True:
-            query = WorkflowQuery(states=frozenset(states), limit=_AT_A_TIME, after=after)
+            query = WorkflowQuery(states=frozenset({state}), limit=_AT_A_TIME, after=after)
             page = await services.store.find(query)
             for summary in page.items:
                 woken += await workflows.wake(summary.id) is not None

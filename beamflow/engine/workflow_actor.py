@@ -17,7 +17,16 @@ from beamflow import log
 from beamflow.engine.attempt import Attempted
 from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import Execution, new_execution
-from beamflow.engine.messages import Dropped, Due, Signal, Waiting, acknowledge, refuse
+from beamflow.engine.messages import (
+    ControlRequest,
+    Dropped,
+    Due,
+    Rung,
+    Signal,
+    Waiting,
+    acknowledge,
+    refuse,
+)
 from beamflow.engine.parking import (
     PARKED_BY,
     PoisonError,
@@ -30,6 +39,7 @@ from beamflow.engine.parking import (
 from beamflow.engine.pending import Pending
 from beamflow.engine.replay import replay
 from beamflow.engine.saga import Unwinding
+from beamflow.engine.steering import Steering
 from beamflow.errors import (
     BeamflowError,
     ConflictError,
@@ -41,13 +51,17 @@ from beamflow.errors import (
     StoreError,
     WorkflowExistsError,
     WorkflowNotFoundError,
+    WorkflowStateError,
 )
 from beamflow.model.commands import CancelStep, CancelTimer, RunStep, StartTimer
 from beamflow.model.events import (
+    CancelForced,
+    CancelRequested,
     CompensationCompleted,
     CompensationFailed,
     CompensationStarted,
     DeadLettered,
+    Ended,
     Event,
     Recorded,
     SignalReceived,
@@ -55,8 +69,10 @@ from beamflow.model.events import (
     TimerCancelled,
     TimerFired,
     TimerStarted,
-    WorkflowCompleted,
-    WorkflowFailed,
+    WorkflowBegan,
+    WorkflowCancelled,
+    WorkflowPaused,
+    WorkflowResumed,
     WorkflowStarted,
 )
 from beamflow.model.status import WorkflowState
@@ -105,6 +121,7 @@ class WorkflowActor(Actor):
         self._parked = parked
         self._execution: Execution | None = None
         self._unwinding: Unwinding | None = None
+        self._steering = Steering()
         self._seq = 0
         self._time = 0
         self._pending = Pending(self, services, workflow_id)
@@ -200,22 +217,21 @@ class WorkflowActor(Actor):
         problem: Exception | None = None
         for seq, event in enumerate(events, self._seq + 1):
             self._deliver(seq, time, event)
-        for message in messages:
-            happened = self._event_of(message)
-            if happened is None:
-                continue
-            events.append(happened)
-            try:
-                if problem is None:
-                    self._deliver(self._seq + len(events), time, happened, message)
-            except Exception as error:  # noqa: BLE001 - what has happened is recorded all the same
-                problem = error
+        for index, message in enumerate(messages):
+            for happened in self._events_of(message):
+                events.append(happened)
+                try:
+                    if problem is None:
+                        self._deliver(self._seq + len(events), time, happened, message)
+                except Exception as error:  # noqa: BLE001 - what has happened is recorded all the same
+                    problem = error
+            if events and type(events[-1]) is WorkflowCancelled:
+                del messages[index + 1 :]  # whoever sent these hears of the end
+                break
         commands = code.take_commands()
-        if problem is None:
+        if problem is None and not (events and type(events[-1]) is WorkflowCancelled):
             try:
-                for follows in consequences(
-                    code, self._unwinding, commands, idle=not self._pending.attempts
-                ):
+                for follows in consequences(code, self._unwinding, commands, idle=self._idle):
                     events.append(follows)
                     self._deliver(self._seq + len(events), time, follows)
             except PARKED_BY as error:
@@ -227,14 +243,18 @@ class WorkflowActor(Actor):
                 refuse(messages, error)
                 raise
             self._appended(events, time)
-            acknowledge(messages)
+        acknowledge(messages)
         if isinstance(problem, PARKED_BY):
             await self._park(problem)
         if problem is not None:
             raise problem
         self._act(commands, events)
-        if self._unwinding is not None and not self._pending.attempts:
+        if self._unwinding is not None and self._idle:
             await self._unwind(self._unwinding)
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._pending.attempts or self._steering.paused)
 
     async def _not_recorded(self, messages: list[object]) -> list[object]:
         """Leave out, and acknowledge, the signals that an earlier life has recorded."""
@@ -251,29 +271,53 @@ class WorkflowActor(Actor):
                 message.acknowledged.set_result(None)
         return left
 
-    def _event_of(self, message: object) -> Event | None:
-        """Return the event a message comes to; None when it is out of date."""
+    def _events_of(self, message: object) -> tuple[Event, ...]:
+        """Return the events a message comes to; none when it is out of date."""
         match message:
             case Attempted():
                 self._pending.attempts.pop(message.event.op, None)
-                return message.event
+                return (message.event,)
             case Due(is_timer=True):
                 self._pending.timers.pop(message.op, None)
                 timer = self._code.timers.get(message.op)
-                return None if timer is None or timer.cancelled() else TimerFired(op=message.op)
+                return () if timer is None or timer.cancelled() else (TimerFired(op=message.op),)
             case Due():
                 self._pending.timers.pop(message.op, None)
                 self._retry(message.op)
-                return None
+                return ()
             case Dropped():
                 self._pending.attempts.pop(message.op, None)
-                return None
+                return ()
             case Signal():
-                return SignalReceived(
-                    id=message.id, name=message.name, payload=Raw(message.payload)
+                return (
+                    SignalReceived(id=message.id, name=message.name, payload=Raw(message.payload)),
                 )
+            case Rung():
+                self._pending.timers.pop(message.alarm.value, None)
+                rung = self._steering.rung(
+                    message.alarm, self.services.now(), compensating=self._unwinding is not None
+                )
+                return () if rung is None else (rung,)
+            case ControlRequest():
+                return self._asked(message)
             case _:
                 raise TypeError(message)
+
+    def _asked(self, request: ControlRequest) -> tuple[Event, ...]:
+        """Return what an operator's request comes to; one that is refused is told so at once."""
+        try:
+            return self._steering.asked(
+                self.workflow_id,
+                request.control,
+                self.services.now(),
+                reason=request.reason,
+                grace_s=request.grace_s,
+                compensating=self._unwinding is not None,
+            )
+        except WorkflowStateError as error:
+            if not request.acknowledged.done():
+                request.acknowledged.set_exception(error)
+            return ()
 
     # The log
 
@@ -311,6 +355,8 @@ class WorkflowActor(Actor):
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
         self._deliver(1, time, started)
+        if started.begin_at is not None or started.deadline is not None:
+            self._pending.set_alarms(self._steering.alarms())
         return True
 
     async def _resume(self) -> list[Event]:
@@ -319,7 +365,7 @@ class WorkflowActor(Actor):
         started = self._checked_start(history)
         last = history[-1]
         self._seq, self._time = last.seq, last.time
-        if isinstance(last.event, WorkflowCompleted | WorkflowFailed):
+        if isinstance(last.event, Ended):
             self.services.ended(self.workflow_id, last.event)
             raise Stop("normal")
         if self._started is not None and not self._parked:
@@ -329,6 +375,7 @@ class WorkflowActor(Actor):
         definition = self.services.definitions.get(started.workflow, started.version)
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
+            self._steering.deliver(recorded.event)
             self._deliver_compensation(recorded.seq, recorded.event)
         check_outcome(self._execution)
         if self._parked:
@@ -365,10 +412,13 @@ class WorkflowActor(Actor):
             accepted.set_exception(problem)
 
     def _deliver(self, seq: int, time: int, event: Event, message: object = None) -> None:
-        if isinstance(event, _OF_THE_WAY_BACK):
-            self._deliver_compensation(seq, event)
-        elif isinstance(message, Attempted):
+        if type(message) is Attempted and type(event) not in _OF_THE_WAY_BACK:
             self._code.deliver(seq, time, event, message.value)
+        elif type(event) in _OF_THE_WAY_BACK:
+            self._deliver_compensation(seq, event)
+        elif type(event) in _STEERING:
+            self._steering.deliver(event)
+            self._code.deliver(seq, time, event)
         else:
             self._code.deliver(seq, time, event)
 
@@ -395,17 +445,14 @@ class WorkflowActor(Actor):
 
     def _act(self, commands: list[Command], events: list[Event]) -> None:
         """Do what the code has asked for, now that what led to it is durable."""
-        if events and isinstance(events[-1], WorkflowCompleted | WorkflowFailed):
+        if events and isinstance(events[-1], Ended):
             self._over(events[-1])
         code = self._code
-        for event in events:
-            if isinstance(event, StepFailed):
-                self._retry(event.op)
         for command in commands:
             match command:
                 case RunStep(op=op):
                     call = code.calls.get(op)
-                    if call is not None and not call.cancelled:
+                    if call is not None and not call.cancelled and not self._steering.paused:
                         self._pending.run_step(call)
                 case StartTimer(op=op):
                     timer = code.timers.get(op)
@@ -417,6 +464,34 @@ class WorkflowActor(Actor):
                     self._pending.cancel_step(op, code.calls.get(op))
                 case _:
                     pass
+        for event in events:
+            if type(event) is StepFailed:
+                self._retry(event.op)
+            elif type(event) in _STEERING:
+                self._steered(event)
+
+    def _steered(self, event: Event) -> None:
+        """Act on what has been decided from outside."""
+        match event:
+            case CancelForced():
+                self._pending.cut_off()
+                self.ref.cast(Dropped(0))  # nothing else may come that lets it end
+            case WorkflowResumed() | CancelRequested():
+                self._run_steps()
+            case _:
+                pass
+        self._pending.set_alarms(self._steering.alarms())
+
+    def _run_steps(self) -> None:
+        """Begin every step that has no outcome and is not under way."""
+        pending = self._pending
+        if self._unwinding is not None or self._steering.paused or self._steering.forced:
+            return
+        for op, call in self._code.calls.items():
+            if op in pending.attempts or op in pending.timers:
+                continue
+            if not call.cancelled or call.step.compensated_by is not None:
+                pending.run_step(call)
 
     def _reissue(self) -> list[Event]:
         """After a replay, ask again for all that the log has no outcome of.
@@ -426,10 +501,8 @@ class WorkflowActor(Actor):
         code = self._code
         code.take_commands()
         unrecorded: list[Event] = []
-        if self._unwinding is None:
-            for call in code.calls.values():
-                if not call.cancelled or call.step.compensated_by is not None:
-                    self._pending.run_step(call)
+        self._run_steps()
+        self._pending.set_alarms(self._steering.alarms())
         for op, timer in tuple(code.timers.items()):
             if not timer.cancelled():
                 self._pending.arm(op, timer.due, is_timer=True)
@@ -445,7 +518,7 @@ class WorkflowActor(Actor):
 
     def _retry(self, op: int) -> None:
         call = self._code.calls.get(op)
-        if call is not None and not call.cancelled:
+        if call is not None and not call.cancelled and not self._steering.paused:
             self._pending.run_step(call)
 
     # The end
@@ -461,9 +534,10 @@ class WorkflowActor(Actor):
                 letter_of_compensation(self.workflow_id, workflow, unwinding.failed[0])
             )
 
-    def _over(self, event: WorkflowCompleted | WorkflowFailed) -> NoReturn:
+    def _over(self, event: Ended) -> NoReturn:
         """The end is recorded: tell those who wait for it, and leave."""
         self._leave()
+        self._pending.cut_off()
         self.services.ended(self.workflow_id, event)
         raise Stop("normal")
 
@@ -508,4 +582,14 @@ def _different_start(
 
 
 _OF_THE_STORE = (StoreError, EngineStoppedError, ActorStoppedError)
-_OF_THE_WAY_BACK = (CompensationStarted, CompensationCompleted, CompensationFailed)
+_STEERING = frozenset(
+    {
+        WorkflowStarted,
+        WorkflowBegan,
+        WorkflowPaused,
+        WorkflowResumed,
+        CancelRequested,
+        CancelForced,
+    }
+)
+_OF_THE_WAY_BACK = frozenset({CompensationStarted, CompensationCompleted, CompensationFailed})

@@ -164,6 +164,13 @@ class WorkflowLoop(TaskHome):
         ``await`` and no further: a dead loop takes everything and does nothing. Nothing is left to
         the garbage collector.
         """
+        self.end_coroutines()
+        self._generators = ()
+        self.issued.clear()
+        self.timers_cancelled = ()
+
+    def end_coroutines(self) -> None:
+        """End every coroutine where it stands; from here on the loop runs nothing."""
         self._closed = True
         self.ready.clear()
         self._set_aside = ()
@@ -177,9 +184,6 @@ class WorkflowLoop(TaskHome):
                         self.tasks_by_number.popitem()[1].evict()
             finally:
                 self._leave(*entered)
-        self._generators = ()
-        self.issued.clear()
-        self.timers_cancelled = ()
 
     @property
     def tasks(self) -> tuple[WorkflowTask, ...]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from beamflow.engine.messages import Waiting
+from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError
 from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
@@ -90,6 +91,26 @@ class Workflows:
                 else:
                     return
 
+    async def terminate(self, workflow_id: str, reason: str) -> bool:
+        """End a workflow that is not in memory; False when it is.
+
+        Raises:
+            CorruptLogError: its log is damaged.
+            StoreError: the end may not be in the log.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        make = partial(Terminator, self._services, workflow_id, reason, acknowledged)
+        ref = await self._start(ChildSpec(workflow_id, make, restart=Restart.TEMPORARY))
+        if ref is None:
+            return False
+        monitor = ref.monitor(partial(_ended, acknowledged))
+        try:
+            await acknowledged
+        finally:
+            monitor.cancel()
+        return True
+
     def _awake(self, workflow_id: str) -> ActorRef | None:
         ref = self._services.actors.get(workflow_id)
         return ref if ref is not None and ref.alive else None
@@ -103,9 +124,11 @@ class Workflows:
         parked: bool = False,
     ) -> ActorRef | None:
         make = partial(WorkflowActor, self._services, workflow_id, started, accepted, parked=parked)
+        return await self._start(ChildSpec(workflow_id, make, restart=Restart.TRANSIENT))
+
+    async def _start(self, spec: ChildSpec) -> ActorRef | None:
         if self._supervisor is None:
             raise EngineStoppedError(_NOT_UP)
-        spec = ChildSpec(workflow_id, make, restart=Restart.TRANSIENT)
         try:
             return await self._supervisor.ref.start_child(spec)
         except ActorStoppedError as error:
@@ -124,6 +147,11 @@ async def _settled(accepted: asyncio.Future[bool], ref: ActorRef) -> bool:
 def _give_up(accepted: asyncio.Future[bool], _down: object) -> None:
     if not accepted.done():
         accepted.set_result(False)
+
+
+def _ended(acknowledged: asyncio.Future[None], _down: object) -> None:
+    if not acknowledged.done():
+        acknowledged.set_exception(EngineStoppedError(_NOT_UP))
 
 
 _NOT_UP = (

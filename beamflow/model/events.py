@@ -165,6 +165,8 @@ class CancelRequested(Fact, frozen=True, kw_only=True):
     """When its ``finally`` blocks must have ended; then the code is taken away."""
     overdue: bool = False
     """Whether it is the workflow's own deadline that has passed: it fails, then."""
+    state: str = "running"
+    """The state that it goes on in: one that was paused is not any more."""
 
 
 class CancelForced(Fact, frozen=True, kw_only=True):

@@ -300,7 +300,7 @@ async def test_an_ended_workflow_takes_no_signal(place: str | Store) -> None:
         handle = await engine.start(buy, "tea", id="one")
         await handle.result()
         before = await handle.history()
-        with pytest.raises(WorkflowClosedError, match="has completed and takes no signal 'word'"):
+        with pytest.raises(WorkflowClosedError, match="is completed and takes no signal 'word'"):
             await handle.signal("word", "late")
         assert await handle.history() == before
 

@@ -1,0 +1,81 @@
+"""The actor that ends a parked workflow: in its place, as the writer of its stream, without its code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from beamflow.model.events import DeadLetterResolved, Ended, WorkflowCancelled
+from supervision import IGNORE, Actor, Continue, Ignore, Stop
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from beamflow.engine.services import Services
+
+__all__ = ["Terminator"]
+
+
+class Terminator(Actor):
+    """Appends the end of a workflow that nobody runs, and closes its dead letter.
+
+    Args:
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+        reason: why it is ended.
+        acknowledged: settled once the end is in the log, or cannot be.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        workflow_id: str,
+        reason: str,
+        acknowledged: asyncio.Future[None],
+    ) -> None:
+        """Prepare; nothing happens before `init`."""
+        self._services = services
+        self._workflow_id = workflow_id
+        self._reason = reason
+        self._acknowledged = acknowledged
+
+    async def init(self) -> Continue | Ignore:
+        """Take the workflow's place in memory, unless it is taken."""
+        actors = self._services.actors
+        there = actors.get(self._workflow_id)
+        if there is not None and there.alive:
+            return IGNORE
+        actors[self._workflow_id] = self.ref
+        return Continue(None)
+
+    async def handle_continue(self, _term: object) -> None:
+        """Append the end."""
+        try:
+            await self._end()
+        except Exception as error:  # noqa: BLE001 - whoever asks is told; nobody else is concerned
+            if not self._acknowledged.done():
+                self._acknowledged.set_exception(error)
+        raise Stop("normal")
+
+    async def terminate(self, _reason: object) -> None:
+        """Give the place back."""
+        actors = self._services.actors
+        if actors.get(self._workflow_id) == self.ref:
+            del actors[self._workflow_id]
+
+    async def _end(self) -> None:
+        services = self._services
+        last = (await services.store.read(self._workflow_id))[-1]
+        if not isinstance(last.event, Ended):
+            end = WorkflowCancelled(reason=self._reason, terminated=True)
+            time = max(services.now(), last.time)
+            await services.store.append(
+                self._workflow_id, last.seq, [end], time=time, epoch=services.epoch
+            )
+            services.ended(self._workflow_id, end)
+            services.grown(self._workflow_id)
+        queue = services.dead_letters
+        assert queue is not None
+        note = f"terminated: {self._reason}" if self._reason else "terminated"
+        await queue.call(DeadLetterResolved(workflow_id=self._workflow_id, note=note), timeout=None)
+        if not self._acknowledged.done():
+            self._acknowledged.set_result(None)
