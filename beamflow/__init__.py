@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from beamflow.authoring.context import now, random, receive, uuid4
 from beamflow.authoring.notes import publish, snapshot
+from beamflow.authoring.saga import Saga, saga
 from beamflow.authoring.step import Step, StepInfo, current_step, step
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
@@ -61,6 +62,7 @@ __all__ = [
     "PayloadError",
     "Recorded",
     "Retry",
+    "Saga",
     "Step",
     "StepError",
     "StepFailedError",
@@ -90,6 +92,7 @@ __all__ = [
     "publish",
     "random",
     "receive",
+    "saga",
     "snapshot",
     "step",
     "uuid4",

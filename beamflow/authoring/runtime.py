@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from beamflow.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable, Coroutine
     from random import Random
 
     from beamflow.model.codec import Payload
-    from beamflow.model.events import Note
+    from beamflow.model.events import CompensationFailed, Note
 
 __all__ = ["WorkflowRuntime", "current_runtime", "required_runtime"]
 
@@ -47,6 +47,15 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
     @abc.abstractmethod
     def note(self, event: Note) -> None:
         """Have an event recorded, with what led to it, and go on without waiting for that."""
+
+    @abc.abstractmethod
+    def undo(self, saga: Any, *, leaving: bool) -> Awaitable[tuple[CompensationFailed, ...]]:
+        """Undo the steps of a saga; return the failures for good.
+
+        Args:
+            saga: which one.
+            leaving: whether its block is over; what it has left running is cancelled, then.
+        """
 
 
 def current_runtime() -> WorkflowRuntime | None:

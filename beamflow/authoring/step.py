@@ -28,6 +28,7 @@ R_co = TypeVar("R_co", covariant=True)
 C = TypeVar("C")
 
 _TIMEOUT_S_MAX = 1e9
+_COMPENSATION_TIMEOUT_S = 60.0
 _COMPENSATION_RETRY = Retry(max_attempts=5, initial=0.5, factor=2.0, max=30.0)
 
 
@@ -170,7 +171,7 @@ class Step(_Durable[P, R_co]):
         /,
         *,
         retry: Retry = _COMPENSATION_RETRY,
-        timeout: float | None = None,
+        timeout: float | None = _COMPENSATION_TIMEOUT_S,
     ) -> Any:
         """Declare what undoes this step: ``@reserve.compensation``.
 
@@ -181,7 +182,8 @@ class Step(_Durable[P, R_co]):
         Args:
             function: ``async def`` or ``def``.
             retry: its own policy; an undo should be more stubborn than what it undoes.
-            timeout: seconds that one attempt may take.
+            timeout: seconds that one attempt may take, a minute by default, so that a workflow that
+                is cancelled comes to its end; None for as long as it takes.
 
         Raises:
             DefinitionError: the step has a compensation already, or the function does not take the

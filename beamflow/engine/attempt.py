@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from beamflow.authoring.step import Compensation, Step
-    from beamflow.engine.execution import StepCall
+    from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
+    from beamflow.engine.step_call import StepCall
 
 __all__ = ["GRACE_S", "Attempt", "Attempted", "CompensationAttempt", "StepAttempt"]
 
@@ -224,12 +225,14 @@ class StepAttempt(Attempt):
 class CompensationAttempt(Attempt):
     """An attempt of the compensation of a completed step."""
 
-    __slots__ = ()
+    __slots__ = ("_workflow",)
 
-    def __init__(self, services: Services, workflow_id: str, call: StepCall, number: int) -> None:
-        """Prepare the attempt of that number."""
-        assert call.step.compensated_by is not None
-        super().__init__(services, workflow_id, call, call.step.compensated_by, number)
+    def __init__(self, services: Services, workflow_id: str, undo: Undo) -> None:
+        """Prepare the attempt that is next."""
+        compensation = undo.call.step.compensated_by
+        assert compensation is not None
+        super().__init__(services, workflow_id, undo.call, compensation, undo.attempt)
+        self._workflow = undo.workflow
 
     @property
     def idempotency_key(self) -> str:
@@ -253,13 +256,18 @@ class CompensationAttempt(Attempt):
         )
 
     def _failure(self, error: BaseException, retry_at: int | None) -> CompensationFailed:
+        call = self.call
+        for_good = retry_at is None
         return CompensationFailed(
-            op=self.call.op,
+            op=call.op,
             name=self.function.name,
-            error=describe(error, for_good=retry_at is None),
+            error=describe(error, for_good=for_good),
             started_at=self._started_at,
             attempt=self.number,
             retry_at=retry_at,
+            workflow=self._workflow if for_good else "",
+            step=call.step.name if for_good else "",
+            input=Raw(call.input) if for_good else Raw(b"null"),
         )
 
 

@@ -24,21 +24,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from beamflow.engine.execution import Execution
-    from beamflow.engine.saga import Unwinding
     from beamflow.model.commands import Command
     from beamflow.model.events import Event
 
 __all__ = ["check_outcome", "consequences"]
 
 
-def consequences(
-    code: Execution, unwinding: Unwinding | None, commands: Iterable[Command], *, idle: bool
-) -> Iterator[Event]:
+def consequences(code: Execution, commands: Iterable[Command], *, idle: bool) -> Iterator[Event]:
     """Give what the code's commands add to the log; at its end, what it came to.
 
     Args:
         code: the workflow's code.
-        unwinding: the way back, if the workflow is on it.
         commands: what the code has asked for.
         idle: whether nothing is under way or paused; a workflow does not end before that.
 
@@ -66,7 +62,7 @@ def consequences(
             case _:
                 pass
     if code.ended and idle:
-        yield from _outcome(code, unwinding)
+        yield from _outcome(code)
 
 
 def check_outcome(code: Execution) -> None:
@@ -81,15 +77,15 @@ def check_outcome(code: Execution) -> None:
         _result(code)
 
 
-def _outcome(code: Execution, unwinding: Unwinding | None) -> Iterator[Event]:
+def _outcome(code: Execution) -> Iterator[Event]:
     """Give the event that the end of the code comes to: the last one, or the way back."""
     error = code.failure
     if error is None:
         yield WorkflowCompleted(result=_result(code))
     elif isinstance(error, KeyboardInterrupt):
         raise error
-    elif unwinding is not None:
-        if unwinding.done:
+    elif code.way_back is not None:
+        if code.way_back.done:
             yield _end(code, error)
     elif code.to_compensate:
         steps = tuple(call.op for call in reversed(code.to_compensate))

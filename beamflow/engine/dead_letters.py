@@ -127,7 +127,8 @@ class DeadLetters:
             The id it goes on under.
 
         Raises:
-            DeadLetterError: the workflow has no open dead letter.
+            DeadLetterError: the workflow has no open dead letter, or it has gone on without the
+                compensation that the letter is about.
             UnknownWorkflowError: it has ended, and the engine was not given its code.
             WorkflowExistsError: it has ended, and the new id is taken by something else.
             CorruptLogError: it has ended, and its log is damaged.

@@ -17,8 +17,8 @@ from beamflow.engine.recovery import recover
 from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
 from beamflow.engine.workflows import Workflows
-from beamflow.errors import BeamflowError, EngineStoppedError
-from beamflow.model.events import WorkflowStarted
+from beamflow.errors import BeamflowError, DeadLetterError, EngineStoppedError
+from beamflow.model.events import DeadLetterReason, WorkflowStarted
 from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetter, Store, Summary, WorkflowQuery
@@ -294,6 +294,14 @@ class Engine:
         """Send a dead letter round again; see `DeadLetters.retry`."""
         services = self._services
         summary = await services.opened.summary(letter.workflow_id)
+        parked = summary is not None and summary.state is WorkflowState.PARKED
+        if letter.reason is DeadLetterReason.COMPENSATION_FAILED and not parked:
+            message = (
+                f"step {letter.step!r} of workflow {letter.workflow_id!r} could not be undone, and "
+                f"the workflow has gone on without: undo it by hand, then close the letter with "
+                f"engine.dead_letters.resolve({letter.workflow_id!r}, note)"
+            )
+            raise DeadLetterError(message)
         if summary is not None and summary.state.is_open:
             services.crashes.pop(letter.workflow_id, None)
             await self._workflows.unpark(letter.workflow_id)

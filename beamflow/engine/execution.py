@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from beamflow.authoring.saga import current_saga
 from beamflow.engine.failure import raised
 from beamflow.engine.notes import Notes
+from beamflow.engine.saga import Rollback, Unwinding, saga_of
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
@@ -37,6 +39,9 @@ from beamflow.model.events import (
     AttributesChanged,
     CancelForced,
     CancelRequested,
+    CompensationCompleted,
+    CompensationFailed,
+    CompensationStarted,
     Event,
     Note,
     PatchMarked,
@@ -55,8 +60,9 @@ from beamflow.model.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
+    from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
     from beamflow.authoring.workflow import Workflow
     from beamflow.engine.workflow_task import WorkflowTask
@@ -77,9 +83,12 @@ class Execution(WorkflowLoop):
     Attributes:
         calls: steps without a recorded outcome, by op.
         timers: timers that have neither fired nor been given up in the log, by op.
-        to_compensate: completed steps that have a compensation, in order of completion.
         notes: what the code has noted and the log does not have yet; None before the first.
         told_to_end: the request to end, once there is one.
+        to_compensate: completed steps whose compensation may still have to be made, in order of
+            completion.
+        rollbacks: the sagas that are being undone.
+        way_back: the compensations of the workflow as a whole, once it has failed.
     """
 
     __slots__ = (
@@ -94,9 +103,11 @@ class Execution(WorkflowLoop):
         "calls",
         "input",
         "notes",
+        "rollbacks",
         "timers",
         "to_compensate",
         "told_to_end",
+        "way_back",
         "workflow",
     )
 
@@ -109,6 +120,8 @@ class Execution(WorkflowLoop):
         self.timers: dict[int, LoopTimer] = {}
         self.to_compensate: tuple[StepCall, ...] = ()
         self.notes: Notes | None = None
+        self.rollbacks: tuple[Rollback, ...] = ()
+        self.way_back: Unwinding | None = None
         self._commands: list[Command] = []
         self._ops = 0
         self._main: WorkflowTask | None = None
@@ -184,6 +197,10 @@ class Execution(WorkflowLoop):
             case CancelForced():
                 self.now = time
                 self._take_away()
+            case CompensationCompleted() | CompensationFailed():
+                self._deliver_compensation(seq, time, event)
+            case CompensationStarted():
+                self._begin_way_back(seq, event)
             case _:
                 return
 
@@ -196,6 +213,7 @@ class Execution(WorkflowLoop):
         """Take the code out of memory; see `WorkflowLoop.close`."""
         self._signals.clear()
         super().close()
+        self.rollbacks = ()
         self._main = None  # it has this loop: what has ended is not left to the collector
 
     @property
@@ -217,6 +235,13 @@ class Execution(WorkflowLoop):
         """Return what the function returned, or raise what it raised; only once it has `ended`."""
         assert self._main is not None
         return self._main.result()
+
+    @property
+    def unwindings(self) -> list[Unwinding]:
+        """What is being undone: the steps of sagas, or those of the workflow as a whole."""
+        if self.way_back is not None:
+            return [self.way_back]
+        return [each.unwinding for each in self.rollbacks if each.unwinding is not None]
 
     @property
     def awaited_signals(self) -> tuple[str, ...]:
@@ -275,6 +300,22 @@ class Execution(WorkflowLoop):
             self._noted.add(event)
             self._commands.append(TakeNote(event=event))
 
+    def undo(self, saga: Saga, *, leaving: bool) -> asyncio.Future[tuple[CompensationFailed, ...]]:
+        """Have the steps of a saga undone, once what it has left running has ended."""
+        left: tuple[WorkflowTask, ...] = ()
+        if leaving:
+            own = asyncio.current_task(self)
+            left = tuple(
+                task
+                for task in self.tasks
+                if task is not own and saga.holds(task.context.get(current_saga))
+            )
+            for task in left:
+                task.cancel()
+        rollback = Rollback(saga, left, self, leaving=leaving)
+        self.rollbacks += (rollback,)
+        return rollback.future
+
     # Deliveries
 
     @property
@@ -296,6 +337,7 @@ class Execution(WorkflowLoop):
         if self.ended:
             return
         self.end_coroutines()
+        self.rollbacks = ()
         self._main_ended = self._taken_away = True
         for call in self.calls.values():
             if not call.cancelled:
@@ -326,12 +368,42 @@ class Execution(WorkflowLoop):
             call.retry_at = event.retry_at
             if call.cancelled:  # nobody waits for another attempt, and this one has done nothing
                 del self.calls[event.op]
+                if self.rollbacks:
+                    self.now = time
+                    self._activate()
             return
         self.now = time
         del self.calls[event.op]
         if not call.future.done():
             call.future.set_exception(raised(event, call.step))
         self._activate()
+
+    def _deliver_compensation(
+        self, seq: int, time: int, event: CompensationCompleted | CompensationFailed
+    ) -> None:
+        if not any(unwinding.deliver(event) for unwinding in self.unwindings):
+            raise self._diverged(seq, event.op, f"compensation {event.name!r} of op {event.op}")
+        if isinstance(event, CompensationCompleted):
+            self._forget({event.op})
+        if self.way_back is None:
+            self.now = time
+            self._activate()
+
+    def _begin_way_back(self, seq: int, event: CompensationStarted) -> None:
+        calls = {call.op: call for call in self.to_compensate}
+        failed = self.ended and self.failure is not None
+        if not failed or calls.keys() != {*event.steps}:
+            raise NondeterminismError(
+                self.workflow_id,
+                seq=seq,
+                recorded=f"the workflow failed, compensating steps {event.steps}",
+                issued="the code has not failed, or completed other steps",
+            )
+        self.rollbacks = ()
+        self.way_back = Unwinding([calls[op] for op in event.steps])
+
+    def _forget(self, ops: Container[int]) -> None:
+        self.to_compensate = tuple(call for call in self.to_compensate if call.op not in ops)
 
     def _offer(self, name: str, signal: Raw) -> None:
         for waiter in self._waiters.get(name, ()):
@@ -345,11 +417,30 @@ class Execution(WorkflowLoop):
         self.drain()
         if self._main is not None and self._main.done():
             self._wind_up(self._main)
+        while self.rollbacks and self._roll_back():
+            self.drain()
+            if self._main is not None and self._main.done():
+                self._wind_up(self._main)
         if self.issued:
             self._number_issued()
         if self.timers_cancelled:
             self._commands.extend(CancelTimer(op=timer.op) for timer in self.timers_cancelled)
             self.timers_cancelled = ()
+
+    def _roll_back(self) -> bool:
+        """Begin to undo the sagas that have come to rest; tell whether code runs on after one."""
+        for rollback in self.rollbacks:
+            if rollback.unwinding is None and rollback.may_begin(
+                self.calls.values(), self.rollbacks
+            ):
+                calls = [call for call in self.to_compensate if saga_of(call) is rollback.saga]
+                rollback.unwinding = Unwinding(reversed(calls), self.workflow.name)
+            given_up = rollback.settle()
+            if given_up is not None:
+                self.rollbacks = tuple(each for each in self.rollbacks if each is not rollback)
+                self._forget(given_up)
+                return True
+        return False
 
     def _wind_up(self, main: WorkflowTask) -> None:
         """The function has ended: cancel what it left running, then close its generators."""

@@ -57,14 +57,12 @@ class Pending:
     def compensate(self, undo: Undo) -> None:
         """Make the next attempt of a compensation, when it is time."""
         op = undo.call.op
-        if op in self.timers:
+        if op in self.attempts or op in self.timers:
             return
         if undo.retry_at > self._services.now():
             self.arm(op, undo.retry_at, is_timer=False)
         else:
-            self._run(
-                CompensationAttempt(self._services, self._workflow_id, undo.call, undo.attempt)
-            )
+            self._run(CompensationAttempt(self._services, self._workflow_id, undo))
 
     def cancel_step(self, op: int, call: StepCall | None) -> None:
         """Let go of a step the code waits for no longer; ``call`` is None once it has its outcome.

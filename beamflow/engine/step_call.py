@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from beamflow.authoring.saga import current_saga
 from beamflow.model.ids import digest
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
+    from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
 
 __all__ = ["StepCall"]
@@ -32,6 +34,7 @@ class StepCall:
         retry_at: when it may be made, microseconds; 0 at once.
         cancelled: whether the code waits for it no longer.
         result: its result as JSON, once it has completed.
+        saga: the innermost saga around the call, for a step with a compensation.
     """
 
     __slots__ = (
@@ -44,6 +47,7 @@ class StepCall:
         "op",
         "result",
         "retry_at",
+        "saga",
         "step",
     )
 
@@ -64,6 +68,7 @@ class StepCall:
         self.retry_at = 0
         self.cancelled = False
         self.result: Raw | None = None
+        self.saga: Saga | None = None if step.compensated_by is None else current_saga.get()
 
     def take_arguments(self) -> _Arguments:
         """Return the arguments for the body: nobody else has these objects, or gets them again."""

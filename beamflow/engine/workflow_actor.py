@@ -38,7 +38,6 @@ from beamflow.engine.parking import (
 )
 from beamflow.engine.pending import Pending
 from beamflow.engine.replay import replay
-from beamflow.engine.saga import Unwinding
 from beamflow.engine.steering import Steering
 from beamflow.errors import (
     BeamflowError,
@@ -46,7 +45,6 @@ from beamflow.errors import (
     CorruptLogError,
     EngineStoppedError,
     FencedError,
-    NondeterminismError,
     PayloadError,
     StoreError,
     WorkflowExistsError,
@@ -57,9 +55,6 @@ from beamflow.model.commands import CancelStep, CancelTimer, RunStep, StartTimer
 from beamflow.model.events import (
     CancelForced,
     CancelRequested,
-    CompensationCompleted,
-    CompensationFailed,
-    CompensationStarted,
     DeadLettered,
     Ended,
     Event,
@@ -120,7 +115,6 @@ class WorkflowActor(Actor):
         self._accepted = accepted
         self._parked = parked
         self._execution: Execution | None = None
-        self._unwinding: Unwinding | None = None
         self._steering = Steering()
         self._seq = 0
         self._time = 0
@@ -197,9 +191,9 @@ class WorkflowActor(Actor):
         ]
         timers = ["timer"] * sum(not timer.cancelled() for timer in execution.timers.values())
         signals = [f"signal {name}" for name in execution.awaited_signals]
-        undo = self._unwinding.next() if self._unwinding is not None else None
-        compensation = [] if undo is None else [f"compensation of step {undo.call.step.name}"]
-        return (*compensation, *steps, *timers, *signals)
+        undoing = [undo for unwinding in execution.unwindings for undo in unwinding.ready()]
+        compensations = [f"compensation of step {undo.call.step.name}" for undo in undoing]
+        return (*compensations, *steps, *timers, *signals)
 
     async def _take(self, messages: list[object], events: list[Event]) -> None:
         """Let the code run on with what has happened, record it and what follows, then act on it.
@@ -231,7 +225,7 @@ class WorkflowActor(Actor):
         commands = code.take_commands()
         if problem is None and not (events and type(events[-1]) is WorkflowCancelled):
             try:
-                for follows in consequences(code, self._unwinding, commands, idle=self._idle):
+                for follows in consequences(code, commands, idle=self._idle):
                     events.append(follows)
                     self._deliver(self._seq + len(events), time, follows)
             except PARKED_BY as error:
@@ -249,8 +243,8 @@ class WorkflowActor(Actor):
         if problem is not None:
             raise problem
         self._act(commands, events)
-        if self._unwinding is not None and self._idle:
-            await self._unwind(self._unwinding)
+        if (code.rollbacks or code.way_back is not None) and not self._steering.paused:
+            await self._compensate()
 
     @property
     def _idle(self) -> bool:
@@ -295,7 +289,7 @@ class WorkflowActor(Actor):
             case Rung():
                 self._pending.timers.pop(message.alarm.value, None)
                 rung = self._steering.rung(
-                    message.alarm, self.services.now(), compensating=self._unwinding is not None
+                    message.alarm, self.services.now(), compensating=self._code.way_back is not None
                 )
                 return () if rung is None else (rung,)
             case ControlRequest():
@@ -312,7 +306,7 @@ class WorkflowActor(Actor):
                 self.services.now(),
                 reason=request.reason,
                 grace_s=request.grace_s,
-                compensating=self._unwinding is not None,
+                compensating=self._code.way_back is not None,
             )
         except WorkflowStateError as error:
             if not request.acknowledged.done():
@@ -376,11 +370,10 @@ class WorkflowActor(Actor):
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
             self._steering.deliver(recorded.event)
-            self._deliver_compensation(recorded.seq, recorded.event)
         check_outcome(self._execution)
         if self._parked:
-            if self._unwinding is not None:
-                self._unwinding.start_over()
+            if self._code.way_back is not None:
+                self._code.way_back.start_over()
             await leave_parking(self.services, self.workflow_id)
         return self._reissue()
 
@@ -412,34 +405,13 @@ class WorkflowActor(Actor):
             accepted.set_exception(problem)
 
     def _deliver(self, seq: int, time: int, event: Event, message: object = None) -> None:
-        if type(message) is Attempted and type(event) not in _OF_THE_WAY_BACK:
+        if type(message) is Attempted:
             self._code.deliver(seq, time, event, message.value)
-        elif type(event) in _OF_THE_WAY_BACK:
-            self._deliver_compensation(seq, event)
         elif type(event) in _STEERING:
             self._steering.deliver(event)
             self._code.deliver(seq, time, event)
         else:
             self._code.deliver(seq, time, event)
-
-    def _deliver_compensation(self, seq: int, event: Event) -> None:
-        match event:
-            case CompensationStarted():
-                completed = self._code.to_compensate
-                failed = self._code.ended and self._code.failure is not None
-                if not failed or {*event.steps} != {call.op for call in completed}:
-                    raise NondeterminismError(
-                        self.workflow_id,
-                        seq=seq,
-                        recorded=f"the workflow failed, compensating steps {event.steps}",
-                        issued="the code has not failed, or completed other steps",
-                    )
-                self._unwinding = Unwinding(event, completed)
-            case CompensationCompleted() | CompensationFailed():
-                assert self._unwinding is not None
-                self._unwinding.deliver(event)
-            case _:
-                return
 
     # Acting
 
@@ -485,7 +457,7 @@ class WorkflowActor(Actor):
     def _run_steps(self) -> None:
         """Begin every step that has no outcome and is not under way."""
         pending = self._pending
-        if self._unwinding is not None or self._steering.paused or self._steering.forced:
+        if self._code.way_back is not None or self._steering.paused or self._steering.forced:
             return
         for op, call in self._code.calls.items():
             if op in pending.attempts or op in pending.timers:
@@ -523,15 +495,17 @@ class WorkflowActor(Actor):
 
     # The end
 
-    async def _unwind(self, unwinding: Unwinding) -> None:
-        """Make the next compensation, or stand still with those that have failed for good."""
-        undo = unwinding.next()
-        if undo is not None:
-            self._pending.compensate(undo)
-        else:
-            workflow = self._code.workflow.name
+    async def _compensate(self) -> None:
+        """Make the compensations that are next; a workflow with none but failed ones stands still."""
+        code = self._code
+        for unwinding in code.unwindings:
+            for undo in unwinding.ready():
+                self._pending.compensate(undo)
+        way_back = code.way_back
+        if way_back is not None and way_back.failed and not way_back.ready():
+            undo = way_back.failed[0]
             await self._stand_still(
-                letter_of_compensation(self.workflow_id, workflow, unwinding.failed[0])
+                letter_of_compensation(self.workflow_id, code.workflow.name, undo)
             )
 
     def _over(self, event: Ended) -> NoReturn:
@@ -592,4 +566,3 @@ _STEERING = frozenset(
         CancelForced,
     }
 )
-_OF_THE_WAY_BACK = frozenset({CompensationStarted, CompensationCompleted, CompensationFailed})

@@ -115,6 +115,11 @@ class WorkflowTask(asyncio.Task[Any]):
         return self._guarded.coro
 
     @property
+    def context(self) -> Context:
+        """What its coroutine runs in."""
+        return self._guarded.context
+
+    @property
     def _guarded(self) -> _Guarded:
         guarded = super().get_coro()
         assert isinstance(guarded, _Guarded)
@@ -155,7 +160,7 @@ class _Evicted(BaseException):
 class _Guarded(Coroutine[Any, Any, Any]):
     """A task's coroutine, which lets only futures of its own loop through."""
 
-    __slots__ = ("_context", "_loop", "_refusal", "coro", "number")
+    __slots__ = ("_loop", "_refusal", "context", "coro", "number")
 
     def __init__(
         self,
@@ -167,7 +172,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
         self.coro = coro
         self._loop = loop
         self.number = number
-        self._context = context
+        self.context = context
         self._refusal: HostLoopError | None = None
 
     def send(self, value: Any) -> Any:
@@ -210,7 +215,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
     def evict(self) -> None:
         for _ in range(_EVICTIONS_MAX):
             try:
-                self._context.run(self.coro.throw, _Evicted())
+                self.context.run(self.coro.throw, _Evicted())
             except BaseException:  # noqa: BLE001 - its own, or what its last words raised: it has ended
                 return
         _undying.append(self.coro)

@@ -258,6 +258,12 @@ class CompensationFailed(Fact, frozen=True, kw_only=True):
     attempt: int = 1
     retry_at: int | None = None
     """When the next attempt may begin; None: failed for good."""
+    workflow: str = ""
+    """Name of the workflow, where it goes on without: the dead letter is all that is left, then."""
+    step: str = ""
+    """Name of the step, on the failure for good."""
+    input: Raw = Raw(b"null")
+    """The step's arguments, on the failure for good."""
 
 
 class WorkflowCompleted(Fact, frozen=True, kw_only=True):

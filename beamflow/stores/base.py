@@ -19,6 +19,7 @@ from msgspec import Raw
 from beamflow.errors import PayloadError, said
 from beamflow.model.codec import encode_event
 from beamflow.model.events import (
+    CompensationFailed,
     CompensationStarted,
     DeadLettered,
     DeadLetterReason,
@@ -205,6 +206,7 @@ _INDEXED = frozenset(
         WorkflowFailed,
         WorkflowCancelled,
         WorkflowRetried,
+        CompensationFailed,
         DeadLettered,
         DeadLetterRetried,
         DeadLetterResolved,
@@ -252,6 +254,18 @@ def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
                     id=stream, state=WorkflowState.COMPENSATING, error=_line(event.error)
                 ),
             )
+        case CompensationFailed() if event.workflow:
+            letter = DeadLetter(
+                workflow_id=stream,
+                workflow=event.workflow,
+                reason=DeadLetterReason.COMPENSATION_FAILED,
+                step=event.step,
+                error=event.error,
+                attempts=event.attempt,
+                input=event.input,
+                created_at=time,
+            )
+            return (LetterOpened(letter=letter),)
         case WorkflowCompleted():
             return (WorkflowMoved(id=stream, state=WorkflowState.COMPLETED, closed_at=time),)
         case WorkflowFailed():

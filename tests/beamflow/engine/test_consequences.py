@@ -11,7 +11,6 @@ from msgspec import Raw
 from beamflow import HostLoopError, PayloadError, receive, step, workflow
 from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import new_execution
-from beamflow.engine.saga import Unwinding
 from beamflow.events import (
     CompensationCompleted,
     CompensationStarted,
@@ -43,8 +42,8 @@ async def book() -> None:
     raise ValueError("changed my mind")
 
 
-def of(driver: Driver, unwinding: Unwinding | None = None, *, idle: bool = True) -> list[Event]:
-    return list(consequences(driver.execution, unwinding, driver.commands, idle=idle))
+def of(driver: Driver, *, idle: bool = True) -> list[Event]:
+    return list(consequences(driver.execution, driver.commands, idle=idle))
 
 
 def booked() -> Driver:
@@ -80,7 +79,7 @@ def test_a_timer_that_one_append_sets_and_gives_up_is_not_recorded() -> None:
     code.deliver(2, START, SignalReceived(id="1", name="word", payload=Raw(b"null")))
     commands = code.take_commands()
     assert commands == [StartTimer(op=1, due=START + 60 * SECOND), CancelTimer(op=1)]
-    assert list(consequences(code, None, commands, idle=True)) == []
+    assert list(consequences(code, commands, idle=True)) == []
     assert code.timers == {}
 
 
@@ -104,11 +103,11 @@ def test_a_failure_goes_the_way_back_first() -> None:
     (began,) = of(driver)
     assert isinstance(began, CompensationStarted)
     assert began.steps == (2, 1)
-    unwinding = Unwinding(began, driver.execution.to_compensate)
-    assert of(driver, unwinding) == []
+    driver.take(began)
+    assert of(driver) == []
     for op in (2, 1):
-        unwinding.deliver(CompensationCompleted(op=op, name="release", started_at=START))
-    (end,) = of(driver, unwinding)
+        driver.take(CompensationCompleted(op=op, name="release", started_at=START))
+    (end,) = of(driver)
     assert isinstance(end, WorkflowFailed)
     assert (end.error.message, end.step) == ("changed my mind", None)
 

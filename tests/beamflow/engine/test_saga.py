@@ -20,6 +20,7 @@ from beamflow import (
     workflow,
 )
 from beamflow.engine.saga import Unwinding
+from beamflow.engine.step_call import StepCall
 from beamflow.events import (
     CompensationCompleted,
     CompensationFailed,
@@ -34,7 +35,7 @@ from supervision.testing import settle
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from beamflow import WorkflowHandle
+    from beamflow import Saga, WorkflowHandle
     from beamflow.stores.base import Store
     from beamflow.stores.memory import MemoryStore
     from supervision.testing import ManualClock
@@ -486,31 +487,29 @@ async def test_signals_on_the_way_back_are_kept(memory: MemoryStore, clock: Manu
 
 def unwinding(*ops: int) -> Unwinding:
     """Plan to undo steps of these numbers."""
-    from beamflow.engine.execution import StepCall
-
-    calls = []
-    for op in ops:
-        call = StepCall.__new__(StepCall)
-        call.op = op
-        calls.append(call)
-    error = Failure(type="builtins.ValueError", message="")
-    return Unwinding(CompensationStarted(error=error, steps=ops), calls)
+    return Unwinding([completed(op) for op in ops])
 
 
-def next_op(plan: Unwinding) -> int | None:
-    undo = plan.next()
-    return None if undo is None else undo.call.op
+def completed(op: int, saga: Saga | None = None) -> StepCall:
+    call = StepCall.__new__(StepCall)
+    call.op = op
+    call.saga = saga
+    return call
+
+
+def ready(plan: Unwinding) -> list[int]:
+    return [undo.call.op for undo in plan.ready()]
 
 
 def test_a_plan_is_done_one_by_one() -> None:
     """In its order; it is done when nothing is left."""
     plan = unwinding(3, 1)
-    assert next_op(plan) == 3
+    assert ready(plan) == [3]
     plan.deliver(CompensationCompleted(op=3, name="undo", started_at=0))
-    assert next_op(plan) == 1
+    assert ready(plan) == [1]
     assert not plan.done
     plan.deliver(CompensationCompleted(op=1, name="undo", started_at=0))
-    assert next_op(plan) is None
+    assert ready(plan) == []
     assert plan.done
 
 
@@ -521,14 +520,13 @@ def test_a_plan_sets_aside_what_failed_for_good() -> None:
         op=3, name="undo", error=Failure(type="E", message=""), started_at=0, attempt=2
     )
     plan.deliver(failed)
-    assert next_op(plan) == 1
+    assert ready(plan) == [1]
     plan.deliver(CompensationCompleted(op=1, name="undo", started_at=0))
-    assert next_op(plan) is None
+    assert ready(plan) == []
     assert [undo.call.op for undo in plan.failed] == [3]
     assert not plan.done
     plan.start_over()
-    undo = plan.next()
-    assert undo is not None
+    (undo,) = plan.ready()
     assert (undo.call.op, undo.attempt, undo.retry_at) == (3, 1, 0)
 
 

@@ -142,7 +142,6 @@ def test_each_event_that_project_knows_is_let_through() -> None:
         events.SnapshotTaken,
         events.PatchMarked,
         events.CompensationCompleted,
-        events.CompensationFailed,
     }
     assert base._INDEXED | silent == set(get_args(Event))
     assert not base._INDEXED & silent
