@@ -5,6 +5,7 @@ from __future__ import annotations
 from beamflow.authoring.context import now, random, receive, uuid4
 from beamflow.authoring.notes import publish, snapshot
 from beamflow.authoring.saga import Saga, saga
+from beamflow.authoring.patch import patched
 from beamflow.authoring.step import Step, StepInfo, current_step, step
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
@@ -89,6 +90,7 @@ __all__ = [
     "WorkflowTimeoutError",
     "current_step",
     "now",
+    "patched",
     "publish",
     "random",
     "receive",

@@ -24,6 +24,7 @@ from beamflow.authoring.saga import current_saga
 from beamflow.engine.failure import raised
 from beamflow.engine.notes import Notes
 from beamflow.engine.saga import Rollback, Unwinding, saga_of
+from beamflow.engine.patches import Patches
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
@@ -61,6 +62,7 @@ from beamflow.model.events import (
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
+    from collections.abc import Sequence
 
     from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
@@ -89,6 +91,8 @@ class Execution(WorkflowLoop):
             completion.
         rollbacks: the sagas that are being undone.
         way_back: the compensations of the workflow as a whole, once it has failed.
+        patches: what the code was answered about its patches; None before it asks.
+        replayed: the log while it is being replayed, None when the code runs live.
     """
 
     __slots__ = (
@@ -104,6 +108,8 @@ class Execution(WorkflowLoop):
         "input",
         "notes",
         "rollbacks",
+        "patches",
+        "replayed",
         "timers",
         "to_compensate",
         "told_to_end",
@@ -122,6 +128,8 @@ class Execution(WorkflowLoop):
         self.notes: Notes | None = None
         self.rollbacks: tuple[Rollback, ...] = ()
         self.way_back: Unwinding | None = None
+        self.patches: Patches | None = None
+        self.replayed: Sequence[Recorded] | None = None
         self._commands: list[Command] = []
         self._ops = 0
         self._main: WorkflowTask | None = None
@@ -315,6 +323,15 @@ class Execution(WorkflowLoop):
         rollback = Rollback(saga, left, self, leaving=leaving)
         self.rollbacks += (rollback,)
         return rollback.future
+    def patched(self, name: str) -> bool:
+        """Tell whether this workflow takes the new branch of a change."""
+        if self.patches is None:
+            self.patches = Patches()
+        first = name not in self.patches.answers
+        taken = self.patches.taken(name, self.replayed)
+        if first and taken and self.replayed is None:
+            self.note(PatchMarked(name=name))
+        return taken
 
     # Deliveries
 
@@ -515,7 +532,7 @@ def new_execution(workflow: Workflow[..., Any], workflow_id: str) -> Execution:
 
 
 def replay(
-    workflow: Workflow[..., Any], workflow_id: str, history: Iterable[Recorded]
+    workflow: Workflow[..., Any], workflow_id: str, history: Sequence[Recorded]
 ) -> Execution:
     """Run the code against its log, up to the last event; what is left open is in the result.
 
@@ -524,10 +541,12 @@ def replay(
         PayloadError: a recorded payload does not fit its annotation.
     """
     execution = new_execution(workflow, workflow_id)
+    execution.replayed = history
     try:
         for recorded in history:
             execution.deliver(recorded.seq, recorded.time, recorded.event)
     except BaseException:
         execution.close()
         raise
+    execution.replayed = None
     return execution

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from beamflow.authoring.step import Step
     from beamflow.authoring.workflow import Workflow
     from beamflow.engine.workflow_task import WorkflowTask
-    from beamflow.model.events import Recorded
+    from beamflow.model.events import Note, Recorded
 
 __all__ = ["replay"]
 
@@ -79,10 +79,12 @@ def _again(
     workflow: Workflow[..., Any], workflow_id: str, history: Sequence[Recorded]
 ) -> NondeterminismError | None:
     traced = _Traced(workflow, workflow_id)  # type: ignore[abstract] # as in new_execution
+    traced.replayed = history
     try:
         for recorded in history:
             traced.deliver(recorded.seq, recorded.time, recorded.event)
     except NondeterminismError as error:
+        error.place = error.place or traced.place_of_note()
         return error
     except BeamflowError:
         return None
@@ -94,13 +96,14 @@ def _again(
 class _Traced(Execution):
     """An execution that knows for each command which line of the author's code issued it."""
 
-    __slots__ = ("_called_at", "_made_at")
+    __slots__ = ("_called_at", "_made_at", "_noted_at")
 
     def __init__(self, workflow: Workflow[..., Any], workflow_id: str) -> None:
         super().__init__(workflow, workflow_id)
         self.issued = _Issued(self)
         self._called_at = ""
         self._made_at: dict[WorkflowTask, str] = {}
+        self._noted_at: list[tuple[Note, str]] = []
 
     def call_step(
         self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -122,6 +125,18 @@ class _Traced(Execution):
         task = super().create_task(coro, **options)
         self._made_at[task] = place
         return task
+
+    def note(self, event: Note) -> None:
+        self._noted_at.append((event, _place()))
+        super().note(event)
+
+    def place_of_note(self) -> str:
+        """Return the line that took the oldest note which is not in the log, or where all waits."""
+        left = [] if self.notes is None else self.notes.unrecorded[:1]
+        for event, place in self._noted_at:
+            if left and event is left[0]:
+                return place
+        return self._stands_at()
 
     def place_of_issue(self) -> str:
         """Return the line that issues a command now, or that made the task which does."""

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from beamflow import PayloadError, step, workflow
+from beamflow import PayloadError, publish, step, workflow
 from beamflow.engine.replay import replay
 from beamflow.errors import NondeterminismError
 from beamflow.model.events import WorkflowStarted
@@ -126,6 +126,19 @@ async def returns() -> None:  # here
     await pay(1)
 
 
+async def notes_something_else() -> None:
+    publish("state", "new")
+    await pay(1)
+    publish("other", 1)  # here
+    publish("more", 2)
+
+
+async def notes_nothing() -> None:
+    publish("state", "new")
+    await pay(1)
+    await asyncio.Event().wait()  # here
+
+
 async def raises() -> None:
     await pay(1)
     raise ValueError("no")  # here
@@ -160,6 +173,32 @@ def test_both_sides_are_shown_with_the_line(code: Any, issued: str, log: list[Re
     assert "# here" in linecache.getline(file, int(line))
     for said in (error.recorded, error.issued, f"at {error.place}"):
         assert said in str(error)
+
+
+@pytest.mark.parametrize(
+    ("code", "issued"),
+    [
+        (notes_something_else, "publish('other', 1)"),
+        (notes_nothing, "nothing to be recorded here"),
+    ],
+)
+def test_a_note_that_differs_has_its_line_too(code: Any, issued: str) -> None:
+    """The one that the code took first and the log has not, or else where the code waits."""
+
+    async def noting() -> None:
+        publish("state", "new")
+        await pay(1)
+        publish("state", "paid")
+        await pay(2)
+
+    driver = Driver.start(workflow(name="code")(noting))
+    driver.complete("pay", "paid 1")
+    driver.take()
+    driver.execution.close()
+    error = diverged(code, driver.log)
+    assert (error.recorded, error.issued) == ("publish('state', \"paid\")", issued)
+    file, _, line = error.place.partition(", in ")[0].rpartition(":")
+    assert "# here" in linecache.getline(file, int(line))
 
 
 def test_what_has_its_outcome_already_is_named(log: list[Recorded]) -> None:
