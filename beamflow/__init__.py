@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from beamflow.authoring.context import now, random, receive, uuid4
 from beamflow.authoring.notes import publish, snapshot
-from beamflow.authoring.saga import Saga, saga
 from beamflow.authoring.patch import patched
+from beamflow.authoring.saga import Saga, saga
 from beamflow.authoring.step import Step, StepInfo, current_step, step
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine

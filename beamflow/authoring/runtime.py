@@ -56,6 +56,8 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
             saga: which one.
             leaving: whether its block is over; what it has left running is cancelled, then.
         """
+
+    @abc.abstractmethod
     def patched(self, name: str) -> bool:
         """Tell whether this workflow takes the new branch of a change."""
 

@@ -23,8 +23,8 @@ from msgspec import Raw
 from beamflow.authoring.saga import current_saga
 from beamflow.engine.failure import raised
 from beamflow.engine.notes import Notes
-from beamflow.engine.saga import Rollback, Unwinding, saga_of
 from beamflow.engine.patches import Patches
+from beamflow.engine.saga import Rollback, Unwinding, saga_of
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
@@ -61,8 +61,7 @@ from beamflow.model.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
@@ -107,9 +106,9 @@ class Execution(WorkflowLoop):
         "calls",
         "input",
         "notes",
-        "rollbacks",
         "patches",
         "replayed",
+        "rollbacks",
         "timers",
         "to_compensate",
         "told_to_end",
@@ -323,6 +322,7 @@ class Execution(WorkflowLoop):
         rollback = Rollback(saga, left, self, leaving=leaving)
         self.rollbacks += (rollback,)
         return rollback.future
+
     def patched(self, name: str) -> bool:
         """Tell whether this workflow takes the new branch of a change."""
         if self.patches is None:
