@@ -5,8 +5,9 @@ from __future__ import annotations
 from beamflow.authoring.context import now, random, receive, uuid4
 from beamflow.authoring.notes import publish, snapshot
 from beamflow.authoring.patch import patched
+from beamflow.authoring.running_step import StepInfo, current_step, heartbeat
 from beamflow.authoring.saga import Saga, saga
-from beamflow.authoring.step import Step, StepInfo, current_step, step
+from beamflow.authoring.step import Step, step
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
 from beamflow.engine.handle import WorkflowHandle, WorkflowStatus
@@ -89,6 +90,7 @@ __all__ = [
     "WorkflowStatus",
     "WorkflowTimeoutError",
     "current_step",
+    "heartbeat",
     "now",
     "patched",
     "publish",

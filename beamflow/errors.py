@@ -18,7 +18,7 @@
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
     ├── StepError
     │   ├── StepFailedError                     a step raised a type that may not be rebuilt
-    │   └── StepTimeoutError(TimeoutError)      one attempt of a step took too long
+    │   └── StepTimeoutError(TimeoutError)      a step took longer than one of its limits
     ├── HostLoopError(RuntimeError)             workflow code touched the host's event loop
     ├── NondeterminismError                     the code no longer does what its log says
     ├── DeadLetterError(LookupError)            no such dead letter, or none that is open
@@ -273,22 +273,42 @@ class StepFailedError(StepError):
 
 
 class StepTimeoutError(StepError, TimeoutError):
-    """One attempt of a step took longer than its ``timeout``.
+    """A step took longer than one of its limits.
 
     Attributes:
-        timeout_s: the limit, in seconds.
+        limit: which one: ``"timeout"`` for one attempt, ``"deadline"`` for all of them together,
+            ``"heartbeat_timeout"`` for the time between two heartbeats.
+        timeout_s: that limit, in seconds.
     """
 
+    limit: str = "timeout"
     timeout_s: float
 
-    def __init__(self, step: str, timeout_s: float) -> None:
-        """Name the step and its limit."""
-        super().__init__(
-            step,
-            f"an attempt of step {step!r} took longer than its timeout of {timeout_s:g} s; raise "
-            f"@step(timeout=...) if that is too short, or give it a Retry",
-        )
+    def __init__(
+        self, step: str, timeout_s: float, limit: str = "timeout", last_error: str = ""
+    ) -> None:
+        """Name the step and its limit, and what the last attempt failed with, if one did."""
+        message = _TOO_LONG[limit].format(step=step, s=f"{timeout_s:g}")
+        last = f"; its last attempt failed with {last_error}" if last_error else ""
+        super().__init__(step, f"{message}{last}")
+        self.limit = limit
         self.timeout_s = timeout_s
+
+
+_TOO_LONG = {
+    "timeout": (
+        "an attempt of step {step!r} took longer than its timeout of {s} s; raise "
+        "@step(timeout=...) if that is too short, or give it a Retry"
+    ),
+    "deadline": (
+        "step {step!r} was not done {s} s after it was asked for, all attempts and the waits "
+        "between them counted; raise @step(deadline=...) if that is too short"
+    ),
+    "heartbeat_timeout": (
+        "an attempt of step {step!r} gave no heartbeat for {s} s; call heartbeat() more often, or "
+        "raise @step(heartbeat_timeout=...), or give it a Retry"
+    ),
+}
 
 
 class HostLoopError(BeamflowError, RuntimeError):

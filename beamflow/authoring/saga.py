@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Self
 
 from beamflow.authoring.runtime import current_runtime
-from beamflow.authoring.step import current_step
+from beamflow.authoring.running_step import current_step
 from beamflow.errors import DefinitionError
 
 if TYPE_CHECKING:

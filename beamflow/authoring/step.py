@@ -6,11 +6,9 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from contextvars import ContextVar
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast, overload
 
 import anyio.to_thread
-import msgspec
 
 from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import current_runtime
@@ -19,7 +17,7 @@ from beamflow.errors import DefinitionError
 from beamflow.model.ids import checked_name
 from beamflow.policies.retry import NO_RETRY, Retry
 
-__all__ = ["Compensation", "Step", "StepInfo", "current_step", "step", "step_info"]
+__all__ = ["Compensation", "Place", "Step", "exception_name", "step"]
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -27,41 +25,29 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 C = TypeVar("C")
 
+Place = Literal["loop", "thread", "process"]
+"""Where a body runs: ``async def`` on the host's event loop, ``def`` in a thread or a process."""
+
 _TIMEOUT_S_MAX = 1e9
 _COMPENSATION_TIMEOUT_S = 60.0
 _COMPENSATION_RETRY = Retry(max_attempts=5, initial=0.5, factor=2.0, max=30.0)
 
 
-class StepInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a running step can know of itself; see `current_step`."""
-
-    workflow_id: str
-    step: str
-    op: int
-    attempt: int
-    """From 1. An attempt that a kill of the process cut off has the same number again."""
-    idempotency_key: str
-    """The same over all attempts and restarts: hand it to whatever the step changes outside."""
-
-
-step_info: ContextVar[StepInfo] = ContextVar("beamflow_step")
-"""Set by the engine around each attempt; read it with `current_step`."""
-
-
-def current_step() -> StepInfo:
-    """Return what is known of the running step.
-
-    Outside a workflow, where a step is a plain function, the info says ``workflow_id=""`` and the
-    idempotency key is the same for every call; set `step_info` in a test that needs others.
-    """
-    return step_info.get(_OUTSIDE)
-
-
-_OUTSIDE = StepInfo(workflow_id="", step="", op=0, attempt=1, idempotency_key="outside-a-workflow")
-
-
 class _Durable(Generic[P, R_co]):
-    """What steps and compensations share: a function, its policy, its payloads."""
+    """What steps and compensations share: a function, its policy, its limits, its place.
+
+    Attributes:
+        function: the author's function.
+        name: its name in the log.
+        retry: what happens when an attempt fails.
+        timeout: seconds that one attempt may take.
+        deadline: seconds that all attempts may take, from when the code asked for the step.
+        heartbeat_timeout: seconds that an attempt may go without a heartbeat.
+        place: where the body runs.
+    """
+
+    deadline: float | None = None
+    heartbeat_timeout: float | None = None
 
     def __init__(
         self,
@@ -79,25 +65,25 @@ class _Durable(Generic[P, R_co]):
         if not _is_a(Retry, retry):
             message = f"{where}: retry={retry!r} is refused: it must be a Retry(...)"
             raise DefinitionError(message)
-        if timeout is not None and not _is_duration(timeout):
-            message = (
-                f"{where}: timeout={timeout!r} is refused: it must be a number of seconds above 0, "
-                f"at most {_TIMEOUT_S_MAX:g}, or None for no limit"
-            )
-            raise DefinitionError(message)
         self.function = function
         self.retry = retry
-        self.timeout = timeout
+        self.timeout = _checked_duration(where, "timeout", timeout)
+        self.place: Place = "loop" if inspect.iscoroutinefunction(function) else "thread"
         self._where = where
         self._namespace = namespace
-        self._is_async = inspect.iscoroutinefunction(function)
+
+    @functools.cached_property
+    def is_plain(self) -> bool:
+        """Whether the body just runs on the loop, for as long as it takes."""
+        limits = (self.timeout, self.deadline, self.heartbeat_timeout)
+        return self.place == "loop" and all(limit is None for limit in limits)
 
     def run(self, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, R_co]:
-        """Run the function here and now: on this loop, or in a worker thread if it is no coroutine.
+        """Run the function here and now, without an engine: on this loop, or in a worker thread.
 
         The thread comes from the limiter of anyio; its count bounds how many run at once.
         """
-        if self._is_async:
+        if self.place == "loop":
             return cast("Coroutine[Any, Any, R_co]", self.function(*args, **kwargs))
         call = functools.partial(self.function, *args, **kwargs)
         return anyio.to_thread.run_sync(call, abandon_on_cancel=True)
@@ -122,6 +108,8 @@ class Step(_Durable[P, R_co]):
         name: str | None,
         retry: Retry | None,
         timeout: float | None,
+        deadline: float | None,
+        heartbeat_timeout: float | None,
         raises: Sequence[type[Exception]],
         namespace: dict[str, Any] | None,
     ) -> None:
@@ -135,6 +123,10 @@ class Step(_Durable[P, R_co]):
             namespace=namespace,
         )
         functools.update_wrapper(cast("Callable[P, Any]", self), function)
+        self.deadline = _checked_duration(self._where, "deadline", deadline)
+        self.heartbeat_timeout = _checked_duration(
+            self._where, "heartbeat_timeout", heartbeat_timeout
+        )
         self.compensated_by: Compensation[..., Any] | None = None
         if not _is_a(Sequence, raises) or not all(_is_exception(kind) for kind in raises):
             message = f"step {self.name!r}: raises={raises!r} must be a list of exception types"
@@ -223,6 +215,8 @@ def step(
     name: str | None = ...,
     retry: Retry | None = ...,
     timeout: float | None = ...,
+    deadline: float | None = ...,
+    heartbeat_timeout: float | None = ...,
     raises: Sequence[type[Exception]] = ...,
 ) -> _StepDecorator: ...
 
@@ -234,6 +228,8 @@ def step(
     name: str | None = None,
     retry: Retry | None = None,
     timeout: float | None = None,
+    deadline: float | None = None,
+    heartbeat_timeout: float | None = None,
     raises: Sequence[type[Exception]] = (),
 ) -> Any:
     """Make a function a step: ``@step`` or ``@step(retry=Retry(max_attempts=5), timeout=10)``.
@@ -249,8 +245,16 @@ def step(
             has failed with `StepTimeoutError`, unless it still comes to a result or an error of its
             own. A body that has not ended 5 seconds later is abandoned: the attempt has failed, the
             body runs on alone, and whatever it comes to is ignored. A thread cannot be cancelled,
-            so a plain ``def`` is abandoned at once. An abandoned body may run beside the next
-            attempt: make its effect happen once by the idempotency key.
+            so a plain ``def`` is abandoned at once; it learns so at its next `heartbeat`. An
+            abandoned body may run beside the next attempt: make its effect happen once by the
+            idempotency key. Waiting for a free thread is not counted.
+        deadline: seconds that the step may take in all, from when the workflow asked for it: every
+            attempt, the waits between them, and whatever time the process was down. An attempt
+            under way then is cut off like one that has timed out; none is begun that would begin
+            later. The step has failed for good with a `StepTimeoutError` whose ``limit`` says
+            ``"deadline"``.
+        heartbeat_timeout: seconds that an attempt may go without calling `heartbeat`; then it is
+            cut off like one that has timed out, and retried as ``retry`` says.
         raises: exception types that reach the workflow as themselves, a subtype as the one it is
             listed by. Builtin types, `StepTimeoutError` and `PayloadError` do so always; any other
             arrives as `StepFailedError`. Arguments and attributes come along as far as JSON can
@@ -267,6 +271,8 @@ def step(
             name=name,
             retry=retry,
             timeout=timeout,
+            deadline=deadline,
+            heartbeat_timeout=heartbeat_timeout,
             raises=raises,
             namespace=namespace,
         )
@@ -290,6 +296,16 @@ def _is_a(kind: type, value: object) -> bool:
 
 def _is_duration(value: object) -> bool:
     return isinstance(value, int | float) and 0 < value <= _TIMEOUT_S_MAX
+
+
+def _checked_duration(where: str, option: str, value: float | None) -> float | None:
+    if value is None or _is_duration(value):
+        return value
+    message = (
+        f"{where}: {option}={value!r} is refused: it must be a number of seconds above 0, "
+        f"at most {_TIMEOUT_S_MAX:g}, or None for no limit"
+    )
+    raise DefinitionError(message)
 
 
 def _is_exception(value: object) -> bool:

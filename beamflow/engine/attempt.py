@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import abc
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Raw
 
-from beamflow.authoring.step import StepInfo, current_step, step_info
+from beamflow import log
+from beamflow.authoring.running_step import RunningStep, StepInfo, running_step
 from beamflow.engine.failure import describe
+from beamflow.engine.heartbeat import Pulse
+from beamflow.engine.messages import Beat
 from beamflow.engine.time_limit import TimeLimit
-from beamflow.errors import StepTimeoutError
+from beamflow.errors import StepTimeoutError, said
 from beamflow.model.events import (
     CompensationCompleted,
     CompensationFailed,
@@ -23,14 +27,21 @@ from beamflow.model.events import (
 from beamflow.model.ids import idempotency_key
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from beamflow.authoring.step import Compensation, Step
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
     from beamflow.engine.step_call import StepCall
 
-__all__ = ["GRACE_S", "Attempt", "Attempted", "CompensationAttempt", "StepAttempt"]
+__all__ = [
+    "GRACE_S",
+    "Attempt",
+    "AttemptHost",
+    "Attempted",
+    "CompensationAttempt",
+    "StepAttempt",
+]
 
 GRACE_S = 5.0
 """Seconds that a body has to end after its time-out, before the workflow goes on without it."""
@@ -43,7 +54,17 @@ class Attempted(msgspec.Struct, gc=False):
     value: object = None
 
 
-class Attempt(abc.ABC):
+class AttemptHost(Protocol):
+    """What an attempt asks of whoever has it made."""
+
+    def abandon(self, attempt: Attempt) -> None:
+        """Go on without a body that has not ended `GRACE_S` after it was cancelled."""
+
+    def tell(self, message: object) -> None:
+        """Pass something on to the workflow."""
+
+
+class Attempt(RunningStep):
     """One attempt, made once.
 
     Args:
@@ -59,6 +80,10 @@ class Attempt(abc.ABC):
     """
 
     __slots__ = (
+        "_host",
+        "_limits",
+        "_over",
+        "_pulse",
         "_services",
         "_started_at",
         "_workflow_id",
@@ -81,6 +106,10 @@ class Attempt(abc.ABC):
         self._services = services
         self._workflow_id = workflow_id
         self._started_at = 0
+        self._host: AttemptHost | None = None
+        self._limits: dict[str, TimeLimit] | None = None
+        self._pulse: Pulse | None = None
+        self._over = False
         self.call = call
         self.function = function
         self.number = number
@@ -92,68 +121,181 @@ class Attempt(abc.ABC):
         assert self.task is not None
         self.task.cancel()
 
-    async def make(self, give_up: Callable[[Attempt], object]) -> Attempted:
+    def __str__(self) -> str:
+        """Name it, for people."""
+        return f"attempt {self.number} of step {self.function.name!r} of {self._workflow_id!r}"
+
+    async def make(self, host: AttemptHost) -> Attempted:
         """Run the function once; raises `asyncio.CancelledError` only, when the task was cancelled.
 
         Args:
-            give_up: called when the function has not ended `GRACE_S` after its time-out.
+            host: who has it made.
         """
+        self._host = host
         self._started_at = self._services.now()
-        step_info.set(
-            StepInfo(
-                workflow_id=self._workflow_id,
-                step=self.function.name,
-                op=self.call.op,
-                attempt=self.number,
-                idempotency_key=self.idempotency_key,
-            )
-        )
+        running_step.set(self)
         try:
             args, kwargs = self._arguments()
-            return self._completed(await self._bounded(args, kwargs, give_up))
+            plain = self.function.is_plain
+            return self._completed(await (self._run if plain else self._limited)(args, kwargs))
         except BaseException as error:
-            if _is_for_us(error):
+            if self._is_for_us(error):
                 raise
             return self.failed(error)
+        finally:
+            self._over = True
 
     def timed_out(self) -> Attempted:
         """Return what it comes to when its time is up."""
-        return self.failed(self._time_out())
+        exceeded = self._exceeded()
+        assert exceeded is not None
+        return self.failed(exceeded)
 
     def failed(self, error: BaseException) -> Attempted:
         """Return what it comes to when it raises."""
         draw = self._services.random.random()
         delay_s = self.function.retry.delay_s(error, attempt=self.number, draw=draw)
         retry_at = None if delay_s is None else self._services.now() + round(delay_s * 1e6)
+        deadline = self.call.deadline
+        if retry_at is not None and deadline is not None and retry_at >= deadline:
+            error, retry_at = self._too_late_after(error), None
+        if retry_at is not None and self._pulse is not None:
+            self._pulse.flush()
         return Attempted(self._failure(error, retry_at))
 
-    async def _bounded(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], give_up: Callable[[Attempt], object]
-    ) -> Any:
-        function = self.function
-        if function.timeout is None:
-            return await self._run(args, kwargs)
-        limit = TimeLimit(
-            self._services.clock, function.timeout, grace_s=GRACE_S, give_up=lambda: give_up(self)
+    # What the body sees
+
+    @property
+    def info(self) -> StepInfo:
+        """What is known of it."""
+        last = self.call.heartbeat
+        return StepInfo(
+            workflow_id=self._workflow_id,
+            step=self.function.name,
+            op=self.call.op,
+            attempt=self.number,
+            idempotency_key=self.idempotency_key,
+            last_heartbeat=None if last is None else msgspec.json.decode(last),
         )
-        try:
-            with limit:
-                return await self._run(args, kwargs)
-        except TimeoutError as error:
-            if limit.expired:
-                raise self._time_out() from error
-            raise
+
+    def beat(self, details: bytes) -> None:
+        """Take a heartbeat, from any thread."""
+        if self._over or self.abandoned:
+            raise asyncio.CancelledError(f"{self} is over: nobody waits for what it comes to")
+        if self._pulse is not None:
+            self._pulse.beat(details)
+
+    # Running it
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         around = self._services.around_step
         if around is None:
-            return self.function.run(*args, **kwargs)
-        run = partial(self.function.run, *args, **kwargs)
-        return around(current_step(), self.function.retry, run)
+            return self._body(args, kwargs)
+        return around(self.info, self.function.retry, partial(self._body, args, kwargs))
 
-    def _time_out(self) -> StepTimeoutError:
-        assert self.function.timeout is not None
-        return StepTimeoutError(self.function.name, self.function.timeout)
+    def _body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
+        function: Any = self.function.function
+        if self.function.place == "loop":
+            body: Awaitable[Any] = function(*args, **kwargs)
+            return body
+        call = partial(function, *args, **kwargs)
+        return self._services.threads.run(call, self._left_in_thread)
+
+    async def _limited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run the function within its limits; its time begins when there is room for it."""
+        function, now = self.function, self._services.now()
+        self._limits = {}
+        left_s = None if self.call.deadline is None else (self.call.deadline - now) / 1e6
+        if left_s is not None and left_s <= 0:
+            raise self._too_late_after(None)
+        try:
+            with self._limit("deadline", left_s):
+                async with self._room():
+                    self._started_at = self._services.now()
+                    with self._limit("timeout", function.timeout), self._heart():
+                        return await self._run(args, kwargs)
+        except TimeoutError as error:
+            exceeded = self._exceeded()
+            if exceeded is None:
+                raise
+            raise exceeded from error
+
+    def _room(self) -> AbstractAsyncContextManager[object]:
+        return nullcontext() if self.function.place == "loop" else self._services.threads.room
+
+    def _limit(self, name: str, seconds: float | None) -> TimeLimit:
+        limit = TimeLimit(self._services.clock, seconds, grace_s=GRACE_S, give_up=self._give_up)
+        assert self._limits is not None
+        self._limits[name] = limit
+        return limit
+
+    def _heart(self) -> TimeLimit:
+        seconds = self.function.heartbeat_timeout
+        if seconds is None:
+            return self._limit("heartbeat_timeout", None)
+        self._pulse = Pulse(
+            self._services.clock,
+            seconds,
+            record=self._record_heartbeat,
+            grace_s=GRACE_S,
+            give_up=self._give_up,
+        )
+        assert self._limits is not None
+        self._limits["heartbeat_timeout"] = self._pulse
+        return self._pulse
+
+    def _exceeded(self) -> StepTimeoutError | None:
+        """Return the error for the limit that was exceeded, if one was."""
+        for name, limit in (self._limits or {}).items():
+            if limit.expired:
+                return StepTimeoutError(self.function.name, getattr(self.function, name), name)
+        return None
+
+    def _too_late_after(self, error: BaseException | None) -> BaseException:
+        """Return the error for a step that gets no other attempt before its deadline."""
+        if isinstance(error, StepTimeoutError) and error.limit == "deadline":
+            return error
+        assert self.function.deadline is not None
+        last = "" if error is None else said(type(error).__name__, f"{error}")
+        late = StepTimeoutError(self.function.name, self.function.deadline, "deadline", last)
+        late.__cause__ = error
+        return late
+
+    def _give_up(self) -> None:
+        assert self._host is not None
+        self._host.abandon(self)
+
+    def _record_heartbeat(self, details: bytes) -> None:
+        assert self._host is not None
+        self._host.tell(Beat(self.call.op, details))
+
+    def _left_in_thread(self, left: int) -> None:
+        log.warning(
+            "thread_left",
+            workflow_id=self._workflow_id,
+            step=self.function.name,
+            op=self.call.op,
+            attempt=self.number,
+            threads_left=left,
+        )
+
+    def _is_for_us(self, error: BaseException) -> bool:
+        """Tell whether the error is about our task, and none of the step's own.
+
+        Ctrl-C is raised wherever the main thread is; in another thread nobody but the body raises
+        KeyboardInterrupt.
+        """
+        match error:
+            case asyncio.CancelledError():
+                return self.task is not None and self.task.cancelling() > 0
+            case GeneratorExit():
+                return asyncio.current_task() is not self.task
+            case KeyboardInterrupt():
+                return self.function.place == "loop"
+            case _:
+                return False
+
+    # What steps and compensations differ in
 
     @property
     @abc.abstractmethod
@@ -269,11 +411,3 @@ class CompensationAttempt(Attempt):
             step=call.step.name if for_good else "",
             input=Raw(call.input) if for_good else Raw(b"null"),
         )
-
-
-def _is_for_us(error: BaseException) -> bool:
-    """Tell a cancellation of our task, or Ctrl-C, from an error of the step's own."""
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
-    return isinstance(error, KeyboardInterrupt | GeneratorExit)

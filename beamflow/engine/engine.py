@@ -16,8 +16,9 @@ from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.recovery import recover
 from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
+from beamflow.engine.threads import THREADS
 from beamflow.engine.workflows import Workflows
-from beamflow.errors import BeamflowError, DeadLetterError, EngineStoppedError
+from beamflow.errors import BeamflowError, DeadLetterError, DefinitionError, EngineStoppedError
 from beamflow.model.events import DeadLetterReason, WorkflowStarted
 from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import WorkflowState
@@ -32,6 +33,7 @@ from supervision import (
     Supervisor,
     System,
     SystemClock,
+    Watchdog,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from beamflow.authoring.workflow import Workflow
-    from supervision import Clock, Event, SupervisorRef
+    from supervision import Clock, Event, LoopBlocked, SupervisorRef
 
 __all__ = ["Engine"]
 
@@ -75,6 +77,9 @@ class Engine:
         lease_wait: seconds to wait for another engine to leave the store; 0 refuses at once.
         clock: where time comes from; the machine's clock by default.
         random: where chance comes from (jitter of retries, minted ids).
+        threads: how many plain ``def`` steps run at the same time, each in a thread.
+        watchdog: seconds that one step, or one workflow's code, may block the event loop without a
+            warning in the log that names it and the line; None for no watchdog, which costs nothing.
 
     Attributes:
         dead_letters: what failed for good: list, show, retry, retry_all, resolve.
@@ -92,15 +97,20 @@ class Engine:
         lease_wait: float = 0.0,
         clock: Clock | None = None,
         random: Random | None = None,
+        threads: int = THREADS,
+        watchdog: float | None = None,
     ) -> None:
         """Check the definitions; nothing is opened before the engine is entered."""
+        self._watchdog = None if watchdog is None else _watchdog(watchdog)
         self._clock = SystemClock() if clock is None else clock
         self._services = Services(
             open_store(store, clock=self._now_us) if isinstance(store, str) else store,
             Definitions(workflows),
             self._clock,
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
+            threads=_checked_count("threads", threads),
         )
+        self._services.watched = watchdog is not None
         self._workflows = Workflows(self._services)
         self._lease_wait = lease_wait
         self._system: System[SupervisorRef] | None = None
@@ -131,7 +141,7 @@ class Engine:
             strategy=Strategy.REST_FOR_ONE,
             name="engine",
         )
-        system = System(root, clock=self._clock, observer=self._observe)
+        system = System(root, clock=self._clock, observer=self._observe, watchdog=self._watchdog)
         try:
             await system.start()
         except BaseException as error:
@@ -329,6 +339,30 @@ class Engine:
         error = EngineStoppedError(f"the engine has given up: {problem}")
         error.__cause__ = problem
         self._services.all_ended(error)
+
+
+def _checked_count(option: str, value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    message = f"Engine({option}={value!r}) is refused: it must be an int, at least 1"
+    raise DefinitionError(message)
+
+
+def _watchdog(threshold_s: object) -> Watchdog:
+    if isinstance(threshold_s, int | float) and threshold_s > 0:
+        return Watchdog(threshold_s, _report_blocked)
+    message = f"Engine(watchdog={threshold_s!r}) is refused: it must be seconds above 0, or None"
+    raise DefinitionError(message)
+
+
+def _report_blocked(found: LoopBlocked) -> None:
+    """Warn of what blocks the loop; called in the watchdog's thread."""
+    log.warning(
+        "loop_blocked",
+        by=found.path,
+        blocked_s=round(found.blocked_s, 3),
+        at=found.stack[-1] if found.stack else "",
+    )
 
 
 def _cause(error: ChildStartError) -> BaseException:

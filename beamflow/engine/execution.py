@@ -26,7 +26,7 @@ from beamflow.engine.notes import Notes
 from beamflow.engine.patches import Patches
 from beamflow.engine.saga import Rollback, Unwinding, saga_of
 from beamflow.engine.step_call import StepCall
-from beamflow.engine.workflow_loop import LoopTimer, WorkflowLoop
+from beamflow.engine.workflow_loop import MICROSECONDS, LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
 from beamflow.model.commands import (
     CancelStep,
@@ -53,6 +53,7 @@ from beamflow.model.events import (
     StatePublished,
     StepCompleted,
     StepFailed,
+    StepHeartbeat,
     TimerCancelled,
     TimerFired,
     TimerStarted,
@@ -208,6 +209,8 @@ class Execution(WorkflowLoop):
                 self._deliver_compensation(seq, time, event)
             case CompensationStarted():
                 self._begin_way_back(seq, event)
+            case StepHeartbeat():
+                self._calling(seq, event).heartbeat = event.details
             case _:
                 return
 
@@ -271,6 +274,8 @@ class Execution(WorkflowLoop):
         arguments = step.signature.arguments
         payload = arguments.encode(args, kwargs)
         call = StepCall(step, payload, arguments.decode(payload), self.create_future())
+        if step.deadline is not None:
+            call.deadline = self.now + round(step.deadline * MICROSECONDS)
         self.issued.append(call)
         try:
             return await call.future
@@ -498,6 +503,12 @@ class Execution(WorkflowLoop):
             return call
         recorded = f"step {event.name!r} (op {event.op}, digest {event.digest})"
         raise self._diverged(seq, event.op, recorded)
+
+    def _calling(self, seq: int, event: StepHeartbeat) -> StepCall:
+        call = self.calls.get(event.op)
+        if call is not None:
+            return call
+        raise self._diverged(seq, event.op, f"a heartbeat of a step (op {event.op})")
 
     def _started_timer(
         self, seq: int, event: TimerStarted | TimerFired | TimerCancelled

@@ -13,7 +13,17 @@ if TYPE_CHECKING:
     from beamflow.engine.steering import Alarm
     from beamflow.model.status import Control
 
-__all__ = ["ControlRequest", "Dropped", "Due", "Rung", "Signal", "Waiting", "acknowledge", "refuse"]
+__all__ = [
+    "Beat",
+    "ControlRequest",
+    "Dropped",
+    "Due",
+    "Rung",
+    "Signal",
+    "Waiting",
+    "acknowledge",
+    "refuse",
+]
 
 
 class Waiting:
@@ -76,6 +86,17 @@ class Due:
         """Say whose time has come, and which of the two it is."""
         self.op = op
         self.is_timer = is_timer
+
+
+class Beat:
+    """A heartbeat of a step whose details are to be recorded."""
+
+    __slots__ = ("details", "op")
+
+    def __init__(self, op: int, details: bytes) -> None:
+        """Say which step, and what it said."""
+        self.op = op
+        self.details = details
 
 
 class Dropped:

@@ -112,24 +112,18 @@ class Pending:
             timer.cancel()
         self.timers.clear()
 
-    def _run(self, attempt: Attempt) -> None:
-        self.attempts[attempt.call.op] = attempt
-        attempt.task = self._actor.spawn(self._report(attempt))
+    # For the attempts
 
-    async def _report(self, attempt: Attempt) -> None:
-        try:
-            outcome = await attempt.make(self._abandon)
-        except asyncio.CancelledError:
-            if not attempt.abandoned:
-                self._actor.ref.cast(Dropped(attempt.call.op))
-            raise
-        if not attempt.abandoned:
-            self._actor.ref.cast(outcome)
+    def tell(self, message: object) -> None:
+        """Pass something on to the workflow."""
+        self._actor.ref.cast(message)
 
-    def _abandon(self, attempt: Attempt) -> None:
+    def abandon(self, attempt: Attempt) -> None:
         """Go on without a body that ignores its time-out."""
+        if attempt.abandoned:
+            return
         self._let_go(attempt)
-        self._actor.ref.cast(attempt.timed_out())
+        self.tell(attempt.timed_out())
 
     def _let_go(self, attempt: Attempt) -> None:
         assert attempt.task is not None
@@ -143,3 +137,18 @@ class Pending:
             attempt=attempt.number,
             timeout_s=attempt.function.timeout,
         )
+
+    def _run(self, attempt: Attempt) -> None:
+        name = f"{attempt}" if self._services.watched else None
+        self.attempts[attempt.call.op] = attempt
+        attempt.task = self._actor.spawn(self._report(attempt), name=name)
+
+    async def _report(self, attempt: Attempt) -> None:
+        try:
+            outcome = await attempt.make(self)
+        except asyncio.CancelledError:
+            if not attempt.abandoned:
+                self.tell(Dropped(attempt.call.op))
+            raise
+        if not attempt.abandoned:
+            self.tell(outcome)

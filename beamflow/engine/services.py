@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError
 from beamflow.model.ids import uuid7
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from random import Random
 
-    from beamflow.authoring.step import StepInfo
+    from beamflow.authoring.running_step import StepInfo
     from beamflow.engine.definitions import Definitions
     from beamflow.errors import BeamflowError, FencedError
     from beamflow.model.events import Event
@@ -50,6 +51,8 @@ class Services:
         definitions: the workflows that the engine was given.
         clock: where time comes from.
         random: where chance comes from (jitter, minted ids).
+        threads: where plain functions run.
+        watched: whether a watchdog looks for what blocks the loop, and names tasks.
         timers: callbacks of the wall clock.
         lease: the right to write, while the store is open.
         around_step: what stands around each attempt, if anything does.
@@ -66,12 +69,15 @@ class Services:
         definitions: Definitions,
         clock: Clock,
         random: Random,
+        threads: int = THREADS,
     ) -> None:
         """Start with nothing in memory and no lease."""
         self.store = store
         self.definitions = definitions
         self.clock = clock
         self.random = random
+        self.threads = Threads(threads)
+        self.watched = False
         self.timers = TimerQueue(clock)
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None

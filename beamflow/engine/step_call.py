@@ -34,6 +34,8 @@ class StepCall:
         retry_at: when it may be made, microseconds; 0 at once.
         cancelled: whether the code waits for it no longer.
         result: its result as JSON, once it has completed.
+        deadline: when it must be done, microseconds; None for no limit.
+        heartbeat: what an attempt has told last of how far it is, as JSON.
         saga: the innermost saga around the call, for a step with a compensation.
     """
 
@@ -41,8 +43,10 @@ class StepCall:
         "_arguments",
         "attempt",
         "cancelled",
+        "deadline",
         "digest",
         "future",
+        "heartbeat",
         "input",
         "op",
         "result",
@@ -69,6 +73,8 @@ class StepCall:
         self.cancelled = False
         self.result: Raw | None = None
         self.saga: Saga | None = None if step.compensated_by is None else current_saga.get()
+        self.deadline: int | None = None
+        self.heartbeat: Raw | None = None
 
     def take_arguments(self) -> _Arguments:
         """Return the arguments for the body: nobody else has these objects, or gets them again."""

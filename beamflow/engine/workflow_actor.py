@@ -18,6 +18,7 @@ from beamflow.engine.attempt import Attempted
 from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import Execution, new_execution
 from beamflow.engine.messages import (
+    Beat,
     ControlRequest,
     Dropped,
     Due,
@@ -61,6 +62,7 @@ from beamflow.model.events import (
     Recorded,
     SignalReceived,
     StepFailed,
+    StepHeartbeat,
     TimerCancelled,
     TimerFired,
     TimerStarted,
@@ -153,7 +155,7 @@ class WorkflowActor(Actor):
             self._execution.close()
         if isinstance(reason, FencedError):
             services.fenced(reason)
-        if isinstance(reason, Exception) and not isinstance(reason, _OF_THE_STORE):
+        if isinstance(reason, BaseException) and not isinstance(reason, _OF_THE_STORE):
             crashes = services.crashes.get(self.workflow_id, 0) + 1
             services.crashes[self.workflow_id] = crashes
             log.error(
@@ -282,6 +284,10 @@ class WorkflowActor(Actor):
             case Dropped():
                 self._pending.attempts.pop(message.op, None)
                 return ()
+            case Beat():
+                if message.op not in self._code.calls:
+                    return ()
+                return (StepHeartbeat(op=message.op, details=Raw(message.details)),)
             case Signal():
                 return (
                     SignalReceived(id=message.id, name=message.name, payload=Raw(message.payload)),

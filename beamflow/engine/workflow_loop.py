@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FrameType
 
-__all__ = ["LoopTimer", "WorkflowLoop"]
+__all__ = ["MICROSECONDS", "LoopTimer", "WorkflowLoop"]
 
 Ts = TypeVarTuple("Ts")
 

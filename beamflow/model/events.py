@@ -44,6 +44,7 @@ __all__ = [
     "StatePublished",
     "StepCompleted",
     "StepFailed",
+    "StepHeartbeat",
     "TimerCancelled",
     "TimerFired",
     "TimerStarted",
@@ -199,6 +200,13 @@ class StepFailed(Fact, frozen=True, kw_only=True):
     """When the next attempt may begin; None: failed for good, the workflow sees the error."""
     input: Raw = Raw(b"null")
     """The arguments, on the failure for good: somebody will want to see them."""
+
+
+class StepHeartbeat(Fact, frozen=True, kw_only=True):
+    """An attempt of a step has told how far it is; the next one is handed that."""
+
+    op: int
+    details: Raw
 
 
 class TimerStarted(Fact, frozen=True, kw_only=True):
@@ -450,6 +458,7 @@ Event = (
     | PatchMarked
     | StepCompleted
     | StepFailed
+    | StepHeartbeat
     | TimerStarted
     | TimerFired
     | TimerCancelled

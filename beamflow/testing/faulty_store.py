@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from random import Random
 
-    from beamflow.authoring.step import StepInfo
+    from beamflow.authoring.running_step import StepInfo
     from beamflow.model.events import Event, Recorded
     from beamflow.policies.retry import Retry
     from beamflow.stores.base import (

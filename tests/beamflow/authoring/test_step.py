@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from beamflow import DefinitionError, Retry, StepInfo, current_step, step
-from beamflow.authoring.step import step_info
+from beamflow.authoring.running_step import step_info
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

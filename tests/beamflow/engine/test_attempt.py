@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from beamflow import (
+    DefinitionError,
     Engine,
     Retry,
     StepTimeoutError,
@@ -375,3 +378,221 @@ async def test_a_step_started_in_time_is_recorded_with_its_times(
         ]
     assert isinstance(recorded.event, StepCompleted)
     assert recorded.time - recorded.event.started_at == 3_000_000
+
+
+# deadlines
+
+
+async def test_a_deadline_bounds_all_attempts_together(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """The attempt under way is cut off at it; the error says which limit it was."""
+    began: list[float] = []
+
+    @step(deadline=30, timeout=12, retry=Retry(max_attempts=9, initial=1, factor=1, jitter=0))
+    async def slow() -> None:
+        began.append(clock.monotonic())
+        await asyncio.Event().wait()
+
+    @workflow
+    async def patient() -> str:
+        await asyncio.sleep(100)
+        try:
+            await slow()
+        except StepTimeoutError as error:
+            return f"{error.limit} {error.timeout_s:g}: {error}"
+        return "in time"
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await clock.advance(129.9)
+        assert [round(at) for at in began] == [100, 113, 126]
+        assert len(await failures_of(handle)) == 2
+        await clock.advance(0.2)
+        assert (await handle.result()).startswith(
+            "deadline 30: step 'slow' was not done 30 s after it was asked for"
+        )
+        assert (await failures_of(handle))[-1].retry_at is None
+
+
+async def test_an_attempt_that_would_begin_after_the_deadline_is_not_waited_for(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """The step has failed at once, with what the last attempt failed with."""
+
+    @step(deadline=30, retry=Retry(max_attempts=9, initial=40, jitter=0))
+    async def refused() -> None:
+        raise ConnectionError("away")
+
+    @workflow
+    async def patient() -> None:
+        await refused()
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        with pytest.raises(
+            WorkflowFailedError, match="last attempt failed with ConnectionError: aw"
+        ):
+            await (await engine.start(patient)).result()
+    assert clock.monotonic() == 0
+
+
+async def test_an_error_that_is_final_anyway_stays_itself(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """A deadline does not hide why a step has failed for good."""
+
+    @step(deadline=30)
+    async def refused() -> None:
+        raise ConnectionError("away")
+
+    @workflow
+    async def patient() -> str:
+        try:
+            await refused()
+        except ConnectionError as error:
+            return str(error)
+        return ""
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        assert await (await engine.start(patient)).result() == "away"
+
+
+async def test_a_deadline_survives_restarts(
+    memory: MemoryStore, clock: ManualClock, reached: Reached
+) -> None:
+    """Downtime counts: what is late when the process comes back is not begun again."""
+    began: list[float] = []
+
+    @step(deadline=30, retry=Retry(max_attempts=9, initial=1, jitter=0))
+    async def slow() -> None:
+        began.append(clock.monotonic())
+        if len(began) == 1:
+            raise ConnectionError
+        await asyncio.Event().wait()
+
+    @workflow
+    async def patient() -> str:
+        try:
+            await slow()
+        except StepTimeoutError as error:
+            return error.limit
+        return "in time"
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        await reached(await engine.start(patient, id="one"), StepFailed)
+    await clock.advance(20)
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        await clock.advance(1)
+    assert [round(at) for at in began] == [0, 20]
+    await clock.advance(10)
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = engine.handle("one")
+        assert await handle.result() == "deadline"
+        history = await handle.history()
+    assert len(began) == 2
+    assert history[-1].time == 1_700_000_031_000_000
+
+
+@pytest.mark.parametrize("limit", ["timeout", "deadline", "heartbeat_timeout"])
+def test_a_time_limit_that_makes_no_sense_is_refused(limit: str) -> None:
+    with pytest.raises(DefinitionError, match=f"{limit}=-1 is refused"):
+        step(**{limit: -1})(test_a_time_limit_that_makes_no_sense_is_refused)
+
+
+# errors that are no Exception
+
+
+class Own(BaseException):
+    """An author's own."""
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(), Own("own")])
+@pytest.mark.parametrize("place", ["loop", "thread"])
+async def test_a_base_exception_of_a_step_is_its_failure(
+    memory: MemoryStore, error: BaseException, place: str
+) -> None:
+    """It is not retried unless `retry_on` says so, and no other workflow hears of it."""
+    calls: list[int] = []
+
+    def act() -> None:
+        calls.append(1)
+        raise error
+
+    async def act_on_loop() -> None:
+        act()
+
+    bad = step(name="bad", retry=Retry(max_attempts=5, initial=0))(
+        act if place == "thread" else act_on_loop
+    )
+
+    @workflow
+    async def try_it() -> None:
+        await bad()
+
+    @workflow
+    async def other() -> str:
+        await asyncio.sleep(0.01)
+        return "well"
+
+    async with Engine(memory, workflows=[try_it, other]) as engine:
+        well = await engine.start(other)
+        with pytest.raises(WorkflowFailedError, match=type(error).__name__) as caught:
+            await (await engine.start(try_it)).result()
+        assert await well.result() == "well"
+    assert (caught.value.step, calls) == ("bad", [1])
+
+
+async def test_a_keyboard_interrupt_in_a_thread_is_the_steps_own(memory: MemoryStore) -> None:
+    """Ctrl-C is raised in the main thread only."""
+
+    @step
+    def bad() -> None:
+        raise KeyboardInterrupt
+
+    @workflow
+    async def try_it() -> None:
+        await bad()
+
+    async with Engine(memory, workflows=[try_it]) as engine:
+        with pytest.raises(WorkflowFailedError, match="KeyboardInterrupt"):
+            await (await engine.start(try_it)).result()
+
+
+# what blocks the loop
+
+
+@pytest.mark.serial
+async def test_a_step_that_blocks_the_loop_is_reported_by_its_name(
+    memory: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the workflow and the line, while it still blocks."""
+    reported = threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "loop_blocked" in record.getMessage():
+                reported.set()
+
+    @step
+    async def blocks() -> bool:
+        return reported.wait(30)
+
+    @workflow
+    async def try_it() -> bool:
+        return await blocks()
+
+    listener = Listener()
+    logging.getLogger("beamflow").addHandler(listener)
+    try:
+        async with Engine(memory, workflows=[try_it], watchdog=0.05) as engine:
+            assert await (await engine.start(try_it, id="one")).result()
+    finally:
+        logging.getLogger("beamflow").removeHandler(listener)
+    (first, *_) = [r.getMessage() for r in caplog.records if "loop_blocked" in r.getMessage()]
+    assert "by=\"attempt 1 of step 'blocks' of 'one'\"" in first
+
+
+@pytest.mark.parametrize("watchdog", [0, -1, "soon"])
+def test_a_watchdog_that_makes_no_sense_is_refused(watchdog: object) -> None:
+    with pytest.raises(DefinitionError, match="watchdog"):
+        Engine("memory://", workflows=[], watchdog=watchdog)
