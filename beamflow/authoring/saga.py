@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Self
 
-from beamflow.authoring.runtime import current_runtime
 from beamflow.authoring.running_step import current_step
+from beamflow.authoring.runtime import current_runtime
 from beamflow.errors import DefinitionError
 
 if TYPE_CHECKING:
