@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beamflow.authoring.child import ChildHandle, start_child
 from beamflow.authoring.context import now, random, receive, uuid4
 from beamflow.authoring.notes import publish, snapshot
 from beamflow.authoring.patch import patched
@@ -13,6 +14,7 @@ from beamflow.engine.engine import Engine
 from beamflow.engine.handle import WorkflowHandle, WorkflowStatus
 from beamflow.errors import (
     BeamflowError,
+    ChildWorkflowError,
     ConflictError,
     CorruptLogError,
     DeadLetterError,
@@ -48,6 +50,8 @@ from beamflow.stores.base import DeadLetter, DeadLetterState, Summary
 
 __all__ = [
     "BeamflowError",
+    "ChildHandle",
+    "ChildWorkflowError",
     "ConflictError",
     "CorruptLogError",
     "DeadLetter",
@@ -98,6 +102,7 @@ __all__ = [
     "receive",
     "saga",
     "snapshot",
+    "start_child",
     "step",
     "uuid4",
     "workflow",

@@ -15,6 +15,7 @@
     │   ├── WorkflowFailedError                 it ended by an unhandled exception
     │   │   └── WorkflowTimeoutError(TimeoutError)  it had not ended by its deadline
     │   ├── WorkflowCancelledError              it ended because it was told to
+    │   ├── ChildWorkflowError                  a child failed, or could not be started
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
     ├── StepError
     │   ├── StepFailedError                     a step raised a type that may not be rebuilt
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 __all__ = [
     "BeamflowError",
+    "ChildWorkflowError",
     "ConflictError",
     "CorruptLogError",
     "DeadLetterError",
@@ -211,6 +213,50 @@ class WorkflowCancelledError(WorkflowError):
         super().__init__(workflow_id, f"{said(f'workflow {workflow_id!r} was {how}', reason)}")
         self.reason = reason
         self.terminated = terminated
+
+
+class ChildWorkflowError(WorkflowError):
+    """A child workflow failed, was cancelled, or could not be started; as its parent sees it.
+
+    The child's exception stays in the child: it reaches the parent as this error, live and on
+    replay alike.
+
+    Attributes:
+        workflow: the child's name in the log; ``workflow_id`` is its id.
+        error_type: qualified name of the exception's type.
+        error_message: its text.
+        traceback: the formatted traceback, as recorded.
+        cancelled: whether the child ended because it was told to.
+    """
+
+    workflow: str
+    error_type: str
+    error_message: str
+    traceback: str
+    cancelled: bool
+
+    def __init__(
+        self,
+        workflow_id: str,
+        *,
+        workflow: str,
+        error_type: str,
+        error_message: str,
+        traceback: str,
+        cancelled: bool,
+    ) -> None:
+        """Carry over what the log says of the child."""
+        how = "was cancelled" if cancelled else "failed"
+        super().__init__(
+            workflow_id,
+            f"child workflow {workflow!r} ({workflow_id!r}) {how}: "
+            f"{said(error_type, error_message)}",
+        )
+        self.workflow = workflow
+        self.error_type = error_type
+        self.error_message = error_message
+        self.traceback = traceback
+        self.cancelled = cancelled
 
 
 class WorkflowParkedError(WorkflowError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from beamflow.errors import DefinitionError
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from beamflow.model.codec import Payload
     from beamflow.model.events import CompensationFailed, Note
 
-__all__ = ["WorkflowRuntime", "current_runtime", "required_runtime"]
+__all__ = ["Child", "WorkflowRuntime", "current_runtime", "required_runtime"]
+
+
+class Child(Protocol):
+    """A child workflow, as its parent's runtime keeps it."""
+
+    id: str
+    future: asyncio.Future[Any]
+    """Its result or error; never cancelled by whoever waits for it."""
 
 
 class WorkflowRuntime(asyncio.AbstractEventLoop):
@@ -39,6 +47,18 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
         self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         """Ask for a step; the coroutine returns its result or raises its error."""
+
+    @abc.abstractmethod
+    def call_child(
+        self, workflow: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Run a workflow as a child; the coroutine returns its result or raises its error."""
+
+    @abc.abstractmethod
+    def start_child(
+        self, workflow: Any, args: tuple[Any, ...], *, id: str, on_close: str
+    ) -> Coroutine[Any, Any, Child]:
+        """Start a workflow as a child; the coroutine returns once its start is in the log."""
 
     @abc.abstractmethod
     def receive(self, name: str, payload: Payload[Any]) -> Coroutine[Any, Any, Any]:

@@ -30,8 +30,9 @@ R_co = TypeVar("R_co", covariant=True)
 class Workflow(Generic[P, R_co]):
     """A workflow, made by ``@workflow``. Start it with ``engine.start(workflow, ...)``.
 
-    Called directly it runs as the plain coroutine function that it is, its steps as plain
-    functions: good for a unit test, without durability.
+    Called in another workflow it is a child of that: a workflow of its own, whose result comes
+    back. Called anywhere else it runs as the plain coroutine function that it is, its steps as
+    plain functions: good for a unit test, without durability.
 
     Attributes:
         function: the author's function.
@@ -67,17 +68,18 @@ class Workflow(Generic[P, R_co]):
         functools.update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
-        """Run the function plainly, without an engine.
+        """Run the workflow: as a child inside another workflow, plainly anywhere else.
+
+        A child is a workflow of its own, with its own log, called ``<parent>/<number>``. The call
+        suspends until it has ended. A call that is cancelled cancels the child.
 
         Raises:
-            DefinitionError: called inside another workflow; call it from the host application.
+            ChildWorkflowError: the child failed, was cancelled, or could not be started.
+            PayloadError: the arguments do not fit the annotations, or JSON.
         """
-        if current_runtime() is not None:
-            message = (
-                f"workflow {self.name!r} was called inside a workflow; child workflows are not "
-                f"there yet: call a plain async function, or start it from a step"
-            )
-            raise DefinitionError(message)
+        runtime = current_runtime()
+        if runtime is not None:
+            return runtime.call_child(self, args, kwargs)
         return self.function(*args, **kwargs)
 
     @functools.cached_property

@@ -13,6 +13,7 @@ from beamflow.authoring.workflow import DURATION_S_MAX
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
+from beamflow.engine.others import OtherWorkflows
 from beamflow.engine.recovery import recover
 from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
@@ -112,6 +113,7 @@ class Engine:
         )
         self._services.watched = watchdog is not None
         self._workflows = Workflows(self._services)
+        self._services.others = OtherWorkflows(self._services, self._workflows)
         self._lease_wait = lease_wait
         self._system: System[SupervisorRef] | None = None
         self.dead_letters = DeadLetters(self._services, self._again)

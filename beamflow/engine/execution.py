@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Raw
 
 from beamflow.authoring.saga import current_saga
+from beamflow.engine.child_call import ChildCall
 from beamflow.engine.failure import raised
 from beamflow.engine.notes import Notes
 from beamflow.engine.patches import Patches
@@ -29,10 +30,12 @@ from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import MICROSECONDS, LoopTimer, WorkflowLoop
 from beamflow.errors import NondeterminismError
 from beamflow.model.commands import (
+    CancelChild,
     CancelStep,
     CancelTimer,
     Command,
     RunStep,
+    StartChild,
     StartTimer,
     TakeNote,
 )
@@ -40,6 +43,9 @@ from beamflow.model.events import (
     AttributesChanged,
     CancelForced,
     CancelRequested,
+    ChildCompleted,
+    ChildFailed,
+    ChildStarted,
     CompensationCompleted,
     CompensationFailed,
     CompensationStarted,
@@ -60,6 +66,7 @@ from beamflow.model.events import (
     WorkflowBegan,
     WorkflowStarted,
 )
+from beamflow.model.ids import child_id
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -84,6 +91,7 @@ class Execution(WorkflowLoop):
 
     Attributes:
         calls: steps without a recorded outcome, by op.
+        children: child workflows without a recorded outcome, by op.
         timers: timers that have neither fired nor been given up in the log, by op.
         notes: what the code has noted and the log does not have yet; None before the first.
         told_to_end: the request to end, once there is one.
@@ -105,6 +113,7 @@ class Execution(WorkflowLoop):
         "_taken_away",
         "_waiters",
         "calls",
+        "children",
         "input",
         "notes",
         "patches",
@@ -123,6 +132,7 @@ class Execution(WorkflowLoop):
         self.workflow = workflow
         self.input = Raw(b"null")
         self.calls: dict[int, StepCall] = {}
+        self.children: dict[int, ChildCall] = {}
         self.timers: dict[int, LoopTimer] = {}
         self.to_compensate: tuple[StepCall, ...] = ()
         self.notes: Notes | None = None
@@ -211,6 +221,8 @@ class Execution(WorkflowLoop):
                 self._begin_way_back(seq, event)
             case StepHeartbeat():
                 self._calling(seq, event).heartbeat = event.details
+            case ChildStarted() | ChildCompleted() | ChildFailed():
+                self._deliver_child(seq, time, event)
             case _:
                 return
 
@@ -286,6 +298,21 @@ class Execution(WorkflowLoop):
                     self._commands.append(CancelStep(op=call.op))
             raise
 
+    async def call_child(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Issue a child and wait for its outcome."""
+        call = self._issue_child(workflow, args, kwargs)
+        return await self._awaited(call, call.future)
+
+    async def start_child(
+        self, workflow: Workflow[..., Any], args: tuple[Any, ...], *, id: str, on_close: str
+    ) -> ChildCall:
+        """Issue a child and wait for its start."""
+        call = self._issue_child(workflow, args, {}, id=id, on_close=on_close)
+        await self._awaited(call, call.started)
+        return call
+
     async def receive(self, name: str, payload: Payload[Any]) -> Any:
         """Take the next signal of that name, waiting for one if need be."""
         kept = self._signals.get(name)
@@ -337,6 +364,33 @@ class Execution(WorkflowLoop):
         if first and taken and self.replayed is None:
             self.note(PatchMarked(name=name))
         return taken
+
+    def _issue_child(
+        self,
+        workflow: Workflow[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        id: str = "",
+        on_close: str = "cancel",
+    ) -> ChildCall:
+        arguments = workflow.signature.arguments
+        payload = arguments.encode(args, kwargs)
+        arguments.decode(payload)
+        call = ChildCall(workflow, payload, self, id=id, on_close=on_close)
+        self.issued.append(call)
+        return call
+
+    async def _awaited(self, call: ChildCall, future: asyncio.Future[Any]) -> Any:
+        """Wait for a child; whoever gives the wait up gives the child up."""
+        try:
+            return await future
+        except CancelledError:
+            if future.cancelled() and not call.cancelled:
+                call.cancelled = True
+                if call.op:
+                    self._commands.append(CancelChild(op=call.op))
+            raise
 
     # Deliveries
 
@@ -427,6 +481,19 @@ class Execution(WorkflowLoop):
     def _forget(self, ops: Container[int]) -> None:
         self.to_compensate = tuple(call for call in self.to_compensate if call.op not in ops)
 
+    def _deliver_child(
+        self, seq: int, time: int, event: ChildStarted | ChildCompleted | ChildFailed
+    ) -> None:
+        call = self.children.get(event.op)
+        if call is None or (call.workflow.name, call.digest) != (event.workflow, event.digest):
+            recorded = f"child workflow {event.workflow!r} (op {event.op}, digest {event.digest})"
+            raise self._diverged(seq, event.op, recorded)
+        if not isinstance(event, ChildStarted):
+            del self.children[event.op]
+        self.now = time
+        call.deliver(event)
+        self._activate()
+
     def _offer(self, name: str, signal: Raw) -> None:
         for waiter in self._waiters.get(name, ()):
             if not waiter.done():
@@ -488,12 +555,31 @@ class Execution(WorkflowLoop):
                     self._commands.append(
                         RunStep(op=item.op, name=item.step.name, digest=item.digest)
                     )
+            elif isinstance(item, ChildCall):
+                if not item.cancelled:
+                    self._number_child(item)
             elif not item.cancelled():
                 self._ops += 1
                 item.op = self._ops
                 self.timers[item.op] = item
                 self._commands.append(StartTimer(op=item.op, due=item.due))
         self.issued.clear()
+
+    def _number_child(self, call: ChildCall) -> None:
+        self._ops += 1
+        call.op = self._ops
+        call.id = call.id or child_id(self.workflow_id, call.op)
+        self.children[call.op] = call
+        workflow = call.workflow
+        self._commands.append(
+            StartChild(
+                op=call.op,
+                name=workflow.name,
+                version=workflow.version,
+                digest=call.digest,
+                id=call.id,
+            )
+        )
 
     # Comparing the code with the log
 
@@ -524,7 +610,7 @@ class Execution(WorkflowLoop):
         )
 
     def _issued_as(self, op: int) -> str:
-        call = self.calls.get(op)
+        call = self.calls.get(op) or self.children.get(op)
         if call is not None:
             return str(call)
         if op in self.timers:

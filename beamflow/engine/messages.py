@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Iterable
 
+    from beamflow.engine.child_call import ChildCall
     from beamflow.engine.steering import Alarm
+    from beamflow.model.events import Event
     from beamflow.model.status import Control
 
 __all__ = [
     "Beat",
+    "ChildNews",
     "ControlRequest",
     "Dropped",
     "Due",
@@ -97,6 +100,17 @@ class Beat:
         """Say which step, and what it said."""
         self.op = op
         self.details = details
+
+
+class ChildNews:
+    """What has become of a child: started, or ended; None for one that never was."""
+
+    __slots__ = ("call", "event")
+
+    def __init__(self, call: ChildCall, event: Event | None) -> None:
+        """Say whose news, and what is to be recorded of it."""
+        self.call = call
+        self.event = event
 
 
 class Dropped:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from beamflow.authoring.running_step import StepInfo
     from beamflow.engine.definitions import Definitions
     from beamflow.errors import BeamflowError, FencedError
-    from beamflow.model.events import Event
+    from beamflow.model.events import Event, WorkflowStarted
     from beamflow.policies.retry import Retry
     from beamflow.stores.base import Lease, Store
     from supervision import ActorRef, Clock
 
-__all__ = ["AroundStep", "Services"]
+__all__ = ["AroundStep", "Others", "Services"]
 
 
 class AroundStep(Protocol):
@@ -43,6 +43,25 @@ class AroundStep(Protocol):
         """
 
 
+class Others(Protocol):
+    """What the actor of one workflow may have done with other workflows."""
+
+    async def exists(self, workflow_id: str) -> bool:
+        """Tell whether there is such a workflow."""
+
+    async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
+        """Start a workflow; the same start twice is one."""
+
+    async def end(self, workflow_id: str) -> Event:
+        """Wait for the end of a workflow and return its last event; one that is parked may go on."""
+
+    async def cancel(self, workflow_id: str, reason: str) -> None:
+        """Tell a workflow to end; harmless when it has."""
+
+    async def terminate(self, workflow_id: str, reason: str) -> None:
+        """End a workflow where it stands; harmless when it has ended."""
+
+
 class Services:
     """Handed to every actor of an engine; outlives their restarts.
 
@@ -55,6 +74,7 @@ class Services:
         watched: whether a watchdog looks for what blocks the loop, and names tasks.
         timers: callbacks of the wall clock.
         lease: the right to write, while the store is open.
+        others: what the actor of one workflow may have done with other ones.
         around_step: what stands around each attempt, if anything does.
         actors: the workflows in memory, by id.
         store_keeper: the actor that holds the store, once it is up.
@@ -79,6 +99,7 @@ class Services:
         self.threads = Threads(threads)
         self.watched = False
         self.timers = TimerQueue(clock)
+        self.others: Others | None = None
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None
         self.actors: dict[str, ActorRef] = {}

@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 from msgspec import Raw
 
 from beamflow import log
+from beamflow.authoring.child import messenger
 from beamflow.engine.attempt import Attempted
+from beamflow.engine.children import Children
 from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import Execution, new_execution
 from beamflow.engine.messages import (
     Beat,
+    ChildNews,
     ControlRequest,
     Dropped,
     Due,
@@ -44,6 +47,7 @@ from beamflow.errors import (
     BeamflowError,
     ConflictError,
     CorruptLogError,
+    DefinitionError,
     EngineStoppedError,
     FencedError,
     PayloadError,
@@ -52,7 +56,13 @@ from beamflow.errors import (
     WorkflowNotFoundError,
     WorkflowStateError,
 )
-from beamflow.model.commands import CancelStep, CancelTimer, RunStep, StartTimer
+from beamflow.model.commands import (
+    CancelChild,
+    CancelStep,
+    CancelTimer,
+    RunStep,
+    StartTimer,
+)
 from beamflow.model.events import (
     CancelForced,
     CancelRequested,
@@ -116,11 +126,13 @@ class WorkflowActor(Actor):
         self._started = started
         self._accepted = accepted
         self._parked = parked
+        self._first: WorkflowStarted | None = None
         self._execution: Execution | None = None
         self._steering = Steering()
         self._seq = 0
         self._time = 0
         self._pending = Pending(self, services, workflow_id)
+        self._children: Children | None = None
 
     # Life
 
@@ -134,6 +146,8 @@ class WorkflowActor(Actor):
 
     async def handle_continue(self, _term: object) -> None:
         """Append the start, or read the log and replay it; then act."""
+        if self.services.others is not None:
+            messenger.set(self.services.others)
         try:
             unrecorded: list[Event] = []
             if self._started is None or not await self._began(self._started):
@@ -150,7 +164,10 @@ class WorkflowActor(Actor):
         services = self.services
         self._leave()
         self._pending.close()
-        del self._pending  # it has this actor: what has ended is not left to the collector
+        del (
+            self._pending,
+            self._children,
+        )  # they have this actor: what has ended is not left to the collector
         if self._execution is not None:
             self._execution.close()
         if isinstance(reason, FencedError):
@@ -180,10 +197,8 @@ class WorkflowActor(Actor):
     async def handle_call(self, request: object) -> object:
         """Answer `Waiting`, or whether a `WorkflowStarted` means this workflow."""
         if isinstance(request, WorkflowStarted):
-            there = WorkflowStarted(
-                workflow=self._code.workflow.name, version=0, input=self._code.input
-            )
-            return _different_start(self.workflow_id, there, request)
+            assert self._first is not None
+            return _different_start(self.workflow_id, self._first, request)
         assert isinstance(request, Waiting)
         execution = self._execution
         if execution is None:
@@ -195,7 +210,8 @@ class WorkflowActor(Actor):
         signals = [f"signal {name}" for name in execution.awaited_signals]
         undoing = [undo for unwinding in execution.unwindings for undo in unwinding.ready()]
         compensations = [f"compensation of step {undo.call.step.name}" for undo in undoing]
-        return (*compensations, *steps, *timers, *signals)
+        children = [f"child {call.id}" for call in execution.children.values()]
+        return (*compensations, *steps, *children, *timers, *signals)
 
     async def _take(self, messages: list[object], events: list[Event]) -> None:
         """Let the code run on with what has happened, record it and what follows, then act on it.
@@ -244,13 +260,26 @@ class WorkflowActor(Actor):
             await self._park(problem)
         if problem is not None:
             raise problem
-        self._act(commands, events)
+        try:
+            self._act(commands, events)
+        except DefinitionError as error:  # a child's code is gone
+            await self._park(error)
         if (code.rollbacks or code.way_back is not None) and not self._steering.paused:
             await self._compensate()
 
     @property
     def _idle(self) -> bool:
-        return not (self._pending.attempts or self._steering.paused)
+        return not (
+            self._pending.attempts
+            or self._steering.paused
+            or (self._children is not None and self._children.busy)
+        )
+
+    @property
+    def _offspring(self) -> Children:
+        if self._children is None:
+            self._children = Children(self, self.services, self.workflow_id)
+        return self._children
 
     async def _not_recorded(self, messages: list[object]) -> list[object]:
         """Leave out, and acknowledge, the signals that an earlier life has recorded."""
@@ -288,6 +317,8 @@ class WorkflowActor(Actor):
                 if message.op not in self._code.calls:
                     return ()
                 return (StepHeartbeat(op=message.op, details=Raw(message.details)),)
+            case ChildNews():
+                return self._offspring.events_of(message)
             case Signal():
                 return (
                     SignalReceived(id=message.id, name=message.name, payload=Raw(message.payload)),
@@ -352,6 +383,7 @@ class WorkflowActor(Actor):
             raise Stop("normal") from error
         self._appended([started], time)
         definition = self.services.definitions.get(started.workflow, started.version)
+        self._first = started
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
         self._deliver(1, time, started)
@@ -396,6 +428,7 @@ class WorkflowActor(Actor):
         if not isinstance(there, WorkflowStarted):
             self._accept(None)
             raise CorruptLogError(self.workflow_id, 1, "it is not the start of a workflow")
+        self._first = there
         wanted = self._started
         self._accept(None if wanted is None else _different_start(self.workflow_id, there, wanted))
         return there
@@ -440,8 +473,14 @@ class WorkflowActor(Actor):
                     self._pending.disarm(op)
                 case CancelStep(op=op):
                     self._pending.cancel_step(op, code.calls.get(op))
+                case CancelChild(op=op):
+                    child = code.children.get(op)
+                    if child is not None:
+                        self._offspring.cancel(child)
                 case _:
                     pass
+        if code.children:
+            self._begin_children()
         for event in events:
             if type(event) is StepFailed:
                 self._retry(event.op)
@@ -456,6 +495,7 @@ class WorkflowActor(Actor):
                 self.ref.cast(Dropped(0))  # nothing else may come that lets it end
             case WorkflowResumed() | CancelRequested():
                 self._run_steps()
+                self._begin_children()
             case _:
                 pass
         self._pending.set_alarms(self._steering.alarms())
@@ -471,6 +511,15 @@ class WorkflowActor(Actor):
             if not call.cancelled or call.step.compensated_by is not None:
                 pending.run_step(call)
 
+    def _begin_children(self) -> None:
+        """Begin every child that has no outcome and is not under way; at the end, see to the rest."""
+        code = self._code
+        for child in tuple(code.children.values()):
+            if child.recorded or not self._steering.paused:
+                self._offspring.start(child)
+        if code.ended and self._children is not None:
+            self._children.close(forced=self._steering.forced)
+
     def _reissue(self) -> list[Event]:
         """After a replay, ask again for all that the log has no outcome of.
 
@@ -480,6 +529,7 @@ class WorkflowActor(Actor):
         code.take_commands()
         unrecorded: list[Event] = []
         self._run_steps()
+        self._begin_children()
         self._pending.set_alarms(self._steering.alarms())
         for op, timer in tuple(code.timers.items()):
             if not timer.cancelled():
@@ -552,6 +602,8 @@ def _different_start(
         what = f"a workflow {there.workflow!r}"
     elif bytes(there.input) != bytes(wanted.input):
         what = "another input"
+    elif there.parent != wanted.parent:
+        what = f"a child of {there.parent!r}" if there.parent else "a workflow without a parent"
     else:
         return None
     message = (

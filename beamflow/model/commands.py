@@ -9,7 +9,16 @@ from msgspec import Struct
 
 from beamflow.model.events import Note
 
-__all__ = ["CancelStep", "CancelTimer", "Command", "RunStep", "StartTimer", "TakeNote"]
+__all__ = [
+    "CancelChild",
+    "CancelStep",
+    "CancelTimer",
+    "Command",
+    "RunStep",
+    "StartChild",
+    "StartTimer",
+    "TakeNote",
+]
 
 
 class RunStep(Struct, frozen=True, kw_only=True, gc=False):
@@ -45,4 +54,20 @@ class TakeNote(Struct, frozen=True, kw_only=True, gc=False):
     event: Note
 
 
-Command = RunStep | StartTimer | CancelTimer | CancelStep | TakeNote
+class StartChild(Struct, frozen=True, kw_only=True, gc=False):
+    """Start the workflow called ``name`` with these arguments, as a child."""
+
+    op: int
+    name: str
+    version: int
+    digest: str
+    id: str
+
+
+class CancelChild(Struct, frozen=True, kw_only=True, gc=False):
+    """The code waits no longer for child ``op``, which is to end."""
+
+    op: int
+
+
+Command = RunStep | StartTimer | CancelTimer | CancelStep | TakeNote | StartChild | CancelChild

@@ -337,6 +337,8 @@ class ChildStarted(Fact, frozen=True, kw_only=True):
     op: int
     workflow: str
     id: str
+    digest: str = ""
+    """Digest of name and arguments, as that of a step."""
 
 
 class ChildCompleted(Fact, frozen=True, kw_only=True):
@@ -345,6 +347,8 @@ class ChildCompleted(Fact, frozen=True, kw_only=True):
     op: int
     id: str
     result: Raw
+    workflow: str = ""
+    digest: str = ""
 
 
 class ChildFailed(Fact, frozen=True, kw_only=True):
@@ -354,6 +358,8 @@ class ChildFailed(Fact, frozen=True, kw_only=True):
     id: str
     error: Failure
     cancelled: bool = False
+    workflow: str = ""
+    digest: str = ""
 
 
 class UpdateAccepted(Fact, frozen=True, kw_only=True):

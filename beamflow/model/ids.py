@@ -11,6 +11,7 @@ __all__ = [
     "DEAD_LETTERS",
     "checked_name",
     "checked_workflow_id",
+    "child_id",
     "digest",
     "idempotency_key",
     "uuid4",
@@ -61,9 +62,14 @@ def checked_name(name: object, what: str) -> str:
     raise DefinitionError(message)
 
 
-def idempotency_key(workflow_id: str, op: int) -> str:
-    """Name the effect of one step: the same over all its attempts and restarts."""
-    return f"{workflow_id}/{op}"
+def idempotency_key(workflow_id: str, op: int, run: int = 0) -> str:
+    """Name the effect of one command: the same over all its attempts and restarts."""
+    return f"{workflow_id}/{run}.{op}" if run else f"{workflow_id}/{op}"
+
+
+def child_id(parent: str, op: int, run: int = 0) -> str:
+    """Name the child that a workflow starts by one command."""
+    return idempotency_key(parent, op, run)
 
 
 def digest(name: str, arguments: bytes) -> str:

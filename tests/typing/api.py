@@ -13,7 +13,16 @@ from typing import Any, assert_type
 from uuid import UUID
 
 import beamflow
-from beamflow import Engine, Retry, WorkflowHandle, receive, step, workflow
+from beamflow import (
+    ChildHandle,
+    Engine,
+    Retry,
+    WorkflowHandle,
+    receive,
+    start_child,
+    step,
+    workflow,
+)
 
 
 @dataclass(frozen=True)
@@ -102,6 +111,18 @@ async def onboard(application: Application, plan: str = "basic") -> Policy:
 async def renamed(number: int) -> str:
     """A workflow with options."""
     return str(number)
+
+
+@workflow
+async def parent(application: Application) -> str:
+    """A child has its own result, called or held."""
+    assert_type(await onboard(application), Policy)
+    held = await start_child(renamed, 1, id="child", on_close="wait")
+    assert_type(held, ChildHandle[str])
+    assert_type(await held.result(), str)
+    await start_child(renamed, "one")  # type: ignore[arg-type] # not a number
+    await start_child(renamed, 1, on_close="forget")  # type: ignore[arg-type] # no such policy
+    return held.id
 
 
 async def host(application: Application) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from beamflow import DefinitionError, Workflow, step, workflow
+from beamflow.model.commands import StartChild
 from tests.beamflow.engine.driver import Driver
 
 
@@ -36,14 +37,16 @@ def test_it_looks_like_its_function() -> None:
     assert (named.name, named.version) == ("order", 2)
 
 
-def test_a_workflow_called_within_a_workflow_is_refused() -> None:
-    """The error says what to do instead."""
+def test_called_in_another_workflow_it_is_a_child() -> None:
+    """It is asked for as a command, and nothing of it runs here."""
 
     async def outer() -> int:
         return await count(1)
 
-    with pytest.raises(DefinitionError, match="'count' was called inside a workflow"):
-        _ = Driver.start(workflow(outer)).result
+    driver = Driver.start(workflow(outer))
+    (command,) = driver.commands
+    assert isinstance(command, StartChild)
+    assert (command.name, command.version, command.id) == ("count", 1, "wf/1")
 
 
 def plain() -> None: ...

@@ -1,0 +1,201 @@
+"""The open children of one workflow: begun, waited for, told to end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from beamflow.engine.failure import describe
+from beamflow.engine.messages import ChildNews
+from beamflow.errors import (
+    DefinitionError,
+    PayloadError,
+    WorkflowCancelledError,
+    WorkflowExistsError,
+    WorkflowParkedError,
+)
+from beamflow.model.events import (
+    ChildCompleted,
+    ChildFailed,
+    ChildStarted,
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowFailed,
+    WorkflowStarted,
+)
+from beamflow.model.ids import checked_workflow_id
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from beamflow.engine.child_call import ChildCall
+    from beamflow.engine.services import Others, Services
+    from beamflow.model.events import Event
+    from supervision import Actor
+
+__all__ = ["Children"]
+
+
+class Children:
+    """Sees each child through to its end; whatever comes of it is cast to the actor.
+
+    Beginning a child is idempotent, so after a restart each one without an outcome in the parent's
+    log is simply begun again: there is never a second one, and none that nobody waits for.
+
+    Args:
+        actor: whose tasks wait for the children, and who is told.
+        services: what the engine's actors share.
+        workflow_id: the parent.
+    """
+
+    __slots__ = ("_actor", "_begun", "_never", "_services", "_tasks", "_workflow_id")
+
+    def __init__(self, actor: Actor, services: Services, workflow_id: str) -> None:
+        """Begin with none."""
+        self._actor = actor
+        self._services = services
+        self._workflow_id = workflow_id
+        self._tasks: dict[int, tuple[ChildCall, asyncio.Task[None]]] = {}
+        self._begun: set[int] = set()
+        self._never: set[int] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a child is under way that has to end before its parent does."""
+        return any(call.on_close != "abandon" or call.cancelled for call, _ in self._tasks.values())
+
+    def start(self, call: ChildCall) -> None:
+        """Begin a child, or find the one there is; raises `UnknownWorkflowError`."""
+        if call.op not in self._tasks and call.op not in self._never:
+            workflow = call.workflow
+            _ = self._services.definitions.get(workflow.name, workflow.version)
+            self._tasks[call.op] = call, self._actor.spawn(self._see_through(call))
+
+    def cancel(self, call: ChildCall) -> None:
+        """Have a child that the code has given up end; one that has not begun does not begin."""
+        call.cancelled = True
+        if call.op in self._begun:
+            _ = self._actor.spawn(self._tell(call))
+
+    def close(self, *, forced: bool) -> None:
+        """Have those end that end with their parent: its code has ended.
+
+        Args:
+            forced: whether it was taken away, so that nothing is waited for any more.
+        """
+        for call, _ in tuple(self._tasks.values()):
+            ends = call.on_close == "cancel" or (forced and call.on_close == "wait")
+            if ends and not call.cancelled:
+                self.cancel(call)
+
+    def leave(self) -> None:
+        """Wait no longer for those that go on alone: a new run of their parent begins."""
+        for _, task in self._tasks.values():
+            task.cancel()
+        self._tasks.clear()
+        self._begun.clear()
+        self._never.clear()
+
+    def events_of(self, news: ChildNews) -> tuple[Event, ...]:
+        """Return what is to be recorded; nothing for one that never was, or is of an earlier run."""
+        call, event = news.call, news.event
+        there = self._tasks.get(call.op)
+        if there is None or there[0] is not call:
+            return ()
+        if not isinstance(event, ChildStarted):
+            del self._tasks[call.op]
+            self._begun.discard(call.op)
+        if event is None:
+            self._never.add(call.op)
+            return ()
+        return (event,)
+
+    async def _see_through(self, call: ChildCall) -> None:
+        others = self._others
+        if call.cancelled and not call.recorded and not await others.exists(call.id):
+            self._report(call, None)
+            return
+        try:
+            await others.begin(checked_workflow_id(call.id), self._started(call))
+        except (WorkflowExistsError, DefinitionError, PayloadError) as error:
+            self._report(call, self._failed(call, error))
+            return
+        self._begun.add(call.op)
+        if not call.recorded:
+            self._report(
+                call,
+                ChildStarted(
+                    op=call.op, workflow=call.workflow.name, id=call.id, digest=call.digest
+                ),
+            )
+        if call.cancelled:
+            await self._tell(call)
+        self._report(call, self._outcome(call, await others.end(call.id)))
+
+    async def _tell(self, call: ChildCall) -> None:
+        """Have a child end; one that is parked is told as soon as it goes on."""
+        reason = f"its parent {self._workflow_id!r} waits for it no longer"
+        while True:
+            grown = self._services.follow(call.id)
+            try:
+                return await self._others.cancel(call.id, reason)
+            except WorkflowParkedError:
+                await grown.wait()
+            finally:
+                self._services.unfollow(call.id, grown)
+
+    def _report(self, call: ChildCall, event: Event | None) -> None:
+        self._actor.ref.cast(ChildNews(call, event))
+
+    @property
+    def _others(self) -> Others:
+        others = self._services.others
+        assert others is not None
+        return others
+
+    def _started(self, call: ChildCall) -> WorkflowStarted:
+        return WorkflowStarted(
+            workflow=call.workflow.name,
+            version=call.workflow.version,
+            fingerprint=call.workflow.fingerprint,
+            input=Raw(call.input),
+            parent=self._workflow_id,
+            on_close=call.on_close,
+        )
+
+    def _outcome(self, call: ChildCall, event: Event) -> ChildCompleted | ChildFailed:
+        match event:
+            case WorkflowCompleted():
+                return ChildCompleted(
+                    op=call.op,
+                    id=call.id,
+                    result=event.result,
+                    workflow=call.workflow.name,
+                    digest=call.digest,
+                )
+            case WorkflowFailed():
+                return ChildFailed(
+                    op=call.op,
+                    id=call.id,
+                    error=event.error,
+                    workflow=call.workflow.name,
+                    digest=call.digest,
+                )
+            case WorkflowCancelled():
+                error = WorkflowCancelledError(
+                    call.id, reason=event.reason, terminated=event.terminated
+                )
+                return self._failed(call, error, cancelled=True)
+            case _:
+                raise TypeError(event)
+
+    def _failed(self, call: ChildCall, error: Exception, *, cancelled: bool = False) -> ChildFailed:
+        return ChildFailed(
+            op=call.op,
+            id=call.id,
+            error=describe(error),
+            cancelled=cancelled,
+            workflow=call.workflow.name,
+            digest=call.digest,
+        )

@@ -1,0 +1,71 @@
+"""What one workflow may have done with another one: begin it, wait for its end, tell it something."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from beamflow.engine.handle import WorkflowHandle
+from beamflow.errors import WorkflowNotFoundError, WorkflowParkedError, WorkflowStateError
+
+if TYPE_CHECKING:
+    from beamflow.engine.services import Services
+    from beamflow.engine.workflows import Workflows
+    from beamflow.model.events import Event, WorkflowStarted
+
+__all__ = ["OtherWorkflows"]
+
+
+class OtherWorkflows:
+    """The other workflows of the engine, for the actor of one of them.
+
+    Args:
+        services: what the engine's actors share.
+        workflows: the workflows in memory.
+    """
+
+    def __init__(self, services: Services, workflows: Workflows) -> None:
+        """Keep both."""
+        self._services = services
+        self._workflows = workflows
+
+    async def exists(self, workflow_id: str) -> bool:
+        """Tell whether there is such a workflow."""
+        return await self._services.opened.summary(workflow_id) is not None
+
+    async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
+        """Start a workflow, as `Workflows.begin` does: the same start twice is one."""
+        await self._workflows.begin(workflow_id, started)
+
+    async def end(self, workflow_id: str) -> Event:
+        """Wait for the end of a workflow and return its last event; one that is parked may go on."""
+        services = self._services
+        while True:
+            end = services.wait_for_end(workflow_id)
+            try:
+                actor = services.actors.get(workflow_id)
+                if actor is None or not actor.alive:
+                    summary = await services.opened.summary(workflow_id)
+                    if summary is not None and not summary.state.is_open:
+                        return (await services.store.read(workflow_id))[-1].event
+                return await end
+            except WorkflowParkedError:
+                continue
+            finally:
+                services.wait_no_more(workflow_id, end)
+
+    async def cancel(self, workflow_id: str, reason: str) -> None:
+        """Tell a workflow to end; harmless when it has ended, or is none."""
+        try:
+            await self._handle(workflow_id).cancel(reason)
+        except (WorkflowStateError, WorkflowNotFoundError):
+            return
+
+    async def terminate(self, workflow_id: str, reason: str) -> None:
+        """End a workflow where it stands; harmless when it has ended, or is none."""
+        try:
+            await self._handle(workflow_id).terminate(reason)
+        except (WorkflowStateError, WorkflowNotFoundError):
+            return
+
+    def _handle(self, workflow_id: str) -> WorkflowHandle[object]:
+        return WorkflowHandle(self._services, self._workflows, workflow_id, None)
