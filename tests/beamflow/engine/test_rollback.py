@@ -15,6 +15,7 @@ from beamflow import (
     DefinitionError,
     Engine,
     Retry,
+    WorkflowCancelledError,
     WorkflowFailedError,
     WorkflowParkedError,
     WorkflowState,
@@ -828,3 +829,81 @@ async def test_without_an_engine_a_block_is_plain() -> None:
             assert await plan.compensate() == ()
             await refuse("full")
     assert ledger == ["flight"]
+
+
+# from outside
+
+
+@workflow
+async def travels() -> str:
+    await book("visa")
+    async with saga():
+        await book("flight")
+        await book("hotel")
+        await receive("home")
+    return "home"
+
+
+async def test_a_cancelled_workflow_undoes_its_blocks_first(place: str | Store) -> None:
+    """Then what stands around them; it ends as cancelled."""
+    async with Engine(place, workflows=[travels]) as engine:
+        handle = await engine.start(travels)
+        await ledger.until("hotel")
+        await handle.cancel("ill")
+        with pytest.raises(WorkflowCancelledError, match="ill"):
+            await handle.result()
+        kinds = [type(one.event) for one in await handle.history()]
+    assert undone() == ["unhotel", "unflight", "unvisa"]
+    places = [place for place, kind in enumerate(kinds) if kind is CompensationCompleted]
+    assert places[0] < places[1] < kinds.index(CompensationStarted) < places[2]
+
+
+async def test_a_pause_holds_undoing_up(memory: MemoryStore) -> None:
+    """The compensation under way comes to its end; the next one waits for the resumption."""
+    gates["unhotel"] = asyncio.Event()
+
+    @workflow
+    async def fails_soon() -> None:
+        async with saga():
+            await book("flight")
+            await book("hotel")
+            await refuse("full")
+
+    async with Engine(memory, workflows=[fails_soon]) as engine:
+        handle = await engine.start(fails_soon)
+        await ledger.until("unhotel?")
+        await handle.pause()
+        gates["unhotel"].set()
+        await ledger.until("unhotel")
+        await settle()
+        assert "unflight?" not in ledger
+        await handle.resume()
+        await fails(handle, "full")
+    assert undone() == ["unhotel", "unflight"]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_what_a_block_has_no_time_for_the_workflow_undoes(
+    memory: MemoryStore, clock: ManualClock, *, restarted: bool
+) -> None:
+    """The code is taken away in the middle; what it had not undone is undone all the same."""
+    gates["unflight"] = asyncio.Event()
+    async with Engine(memory, workflows=[travels], clock=clock) as engine:
+        handle = await engine.start(travels, id="one")
+        await ledger.until("hotel")
+        await handle.cancel("ill", grace=10)
+        await ledger.until("unflight?")
+        await clock.advance(10.1)
+        assert (await handle.status()).state is WorkflowState.COMPENSATING
+        if not restarted:
+            gates["unflight"].set()
+            with pytest.raises(WorkflowCancelledError, match="ill"):
+                await handle.result()
+    async with Engine(memory, workflows=[travels], clock=clock) as engine:
+        gates["unflight"].set()
+        with pytest.raises(WorkflowCancelledError, match="ill"):
+            await engine.handle("one").result()
+    assert undone()[0] == "unhotel"
+    assert undone()[-1] == "unvisa"
+    assert {*undone()} == {"unhotel", "unflight", "unvisa"}
+    assert undone().count("unhotel") == 1
