@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import anyio
 from hypothesis import strategies as st
 
-from beamflow import now, random, receive, step, uuid4, workflow
+from beamflow import now, random, receive, saga, step, uuid4, workflow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -85,6 +85,8 @@ class _Interpreter:
         try:
             return self.saw(node[0], await self._run(node))
         except BaseException as error:
+            if node[0] == "saga":
+                self.trace.append(("saga failed", node[1]))
             self.saw(f"{node[0]} raised", error)
             raise
 
@@ -125,6 +127,13 @@ class _Interpreter:
                     return await self.run(body)
             case ["wait_for", seconds, body]:
                 return await asyncio.wait_for(self.run(body), seconds)
+            case ["saga", number, parallel, body]:
+                async with saga(parallel=parallel):
+                    try:
+                        return await self.run(body)
+                    except BaseException:
+                        self.trace.append(("saga fails", number))
+                        raise
             case _:
                 return await self._run_together(node)
 
@@ -239,6 +248,7 @@ def _compound(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.tuples(st.sampled_from(["limit", "wait_for"]), _seconds, children),
         st.tuples(st.sampled_from(["locked", "placed", "shielded"]), children),
         st.tuples(st.just("spawn"), _names, children),
+        st.tuples(st.just("saga"), st.just(0), st.booleans(), children),
     )
 
 
@@ -247,12 +257,31 @@ _with_anyio = st.one_of(
     st.tuples(st.just("nursery"), st.lists(_plain, min_size=1, max_size=3)),
     st.tuples(st.just("move on"), _seconds, _plain),
 )
+_saga_leaves = st.one_of(
+    *[st.tuples(st.just("step"), st.just("pay"), st.just(0))] * 4,
+    st.tuples(st.just("step"), st.just("ask"), st.just(0)),
+    st.tuples(st.just("sleep"), _seconds),
+    st.tuples(st.sampled_from(["raise", "raise", "open", "pass", "yield"])),
+    st.tuples(st.sampled_from(["cancel", "join"]), _names),
+)
+
+
+def _saga_compound(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    some = st.lists(children, min_size=2, max_size=4).map(lambda nodes: ["seq", nodes])
+    block = st.tuples(st.just("saga"), st.just(0), st.booleans(), some)
+    return st.one_of(block, block, block, _compound(children), _compound(block))
+
+
+saga_programs = st.recursive(_saga_leaves, _saga_compound, max_leaves=14).map(
+    lambda program: _numbered(program, iter(range(1, 1000)))
+)
+"""Any program of many steps that can be undone, in many sagas."""
 programs = (
     st.lists(st.one_of(_plain, _plain, _with_anyio), min_size=1, max_size=4)
     .map(lambda nodes: ["seq", nodes])
     .map(lambda program: _numbered(program, iter(range(1, 1000))))
 )
-"""Any program, its steps numbered from 1."""
+"""Any program, its steps and sagas numbered from 1."""
 
 
 def _numbered(node: Any, numbers: Iterator[int]) -> Any:
@@ -260,4 +289,6 @@ def _numbered(node: Any, numbers: Iterator[int]) -> Any:
         return node
     if node and node[0] == "step":
         return ["step", node[1], next(numbers)]
+    if node and node[0] == "saga":
+        return ["saga", next(numbers), node[2], _numbered(node[3], numbers)]
     return [_numbered(each, numbers) for each in node]

@@ -15,10 +15,14 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from beamflow.engine.execution import replay
+from beamflow.engine.saga import Undo
 from beamflow.errors import NondeterminismError
 from beamflow.model.commands import RunStep, StartTimer
 from beamflow.model.events import (
+    CompensationCompleted,
+    CompensationFailed,
     Event,
+    Failure,
     Recorded,
     SignalReceived,
     StepCompleted,
@@ -65,6 +69,7 @@ class View(NamedTuple):
     timers: list[int]
     signals: tuple[str, ...]
     to_compensate: list[tuple[int, bytes]]
+    undoing: list[tuple[int, int]]
     outcome: object
 
 
@@ -82,8 +87,13 @@ def view(execution: Execution, commands: Sequence[Any]) -> View:
         timers=[op for op, timer in execution.timers.items() if not timer.cancelled()],
         signals=execution.awaited_signals,
         to_compensate=[(call.op, bytes(call.result or b"")) for call in execution.to_compensate],
+        undoing=[(undo.call.op, undo.attempt) for undo in undoings(execution)],
         outcome=outcome,
     )
+
+
+def undoings(execution: Execution) -> list[Undo]:
+    return [undo for unwinding in execution.unwindings for undo in unwinding.ready()]
 
 
 class World:
@@ -110,7 +120,9 @@ class World:
 
     def _batch(self) -> list[Event] | None:
         """Draw what happens before the next append: each against the state before all of it."""
+        code = self.driver.execution
         there: list[Any] = [*self.driver.calls, *self.driver.timers, "red", "blue"]
+        there[:0] = undoings(code)
         first = next(self._tape, None)
         if first is None:
             return None
@@ -119,7 +131,7 @@ class World:
             chosen.append(there.pop(self._draw(len(there))))
         return [self._event(each) for each in chosen if each is not None]
 
-    def _event(self, what: StepCall | int | str) -> Event:
+    def _event(self, what: StepCall | Undo | int | str) -> Event:
         driver = self.driver
         match what:
             case int():
@@ -127,8 +139,26 @@ class World:
                 return TimerFired(op=what)
             case str():
                 return SignalReceived(id=f"{len(driver.log)}", name=what, payload=Raw(b"7"))
+            case Undo():
+                return self._undone(what)
             case _:
                 return self._outcome(what)
+
+    def _undone(self, undo: Undo) -> CompensationCompleted | CompensationFailed:
+        now, op, attempt = self.driver.time, undo.call.op, undo.attempt
+        draw = self._draw(8)
+        if draw > 1 or (draw == 1 and attempt == 3):
+            return CompensationCompleted(op=op, name="refund", started_at=now, attempt=attempt)
+        return CompensationFailed(
+            op=op,
+            name="refund",
+            error=Failure(type="builtins.OSError", message="no"),
+            started_at=now,
+            attempt=attempt,
+            retry_at=now + SECOND if draw else None,
+            workflow=undo.workflow,
+            step=undo.call.step.name,
+        )
 
     def _outcome(self, call: StepCall) -> StepCompleted | StepFailed:
         driver = self.driver
