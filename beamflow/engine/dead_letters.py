@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from beamflow import log
 from beamflow.errors import (
     CorruptLogError,
@@ -20,6 +22,7 @@ from beamflow.errors import (
 )
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
 from beamflow.model.ids import DEAD_LETTERS
+from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetter, DeadLetterQuery, DeadLetterState
 from supervision import Actor, ActorStoppedError
 
@@ -30,7 +33,11 @@ if TYPE_CHECKING:
     from beamflow.engine.services import Services
     from beamflow.model.events import DeadLetterReason, Event
 
-__all__ = ["DeadLetterQueue", "DeadLetters", "open_letter"]
+__all__ = ["PARKED", "DeadLetterQueue", "DeadLetters", "find_letter"]
+
+PARKED = frozenset({WorkflowState.PARKED})
+_HALTED = frozenset({WorkflowState.FAILED, WorkflowState.PARKED})
+_ANY = frozenset(WorkflowState)
 
 
 class DeadLetterQueue(Actor):
@@ -61,12 +68,19 @@ class DeadLetterQueue(Actor):
         """Append the event, if it changes anything."""
         match request:
             case DeadLettered():
-                there = await open_letter(self._services, request.workflow_id)
+                there = await find_letter(self._services, request.workflow_id, among=PARKED)
                 if there is None or there.reason is not request.reason:
                     await self._append(request)
             case DeadLetterRetried() | DeadLetterResolved():
-                if await open_letter(self._services, request.workflow_id) is not None:
-                    await self._append(request)
+                here = getattr(request, "retried_as", "") == request.workflow_id
+                closing = await find_letter(
+                    self._services,
+                    request.workflow_id,
+                    number=request.letter,
+                    among=PARKED if here else _ANY,
+                )
+                if closing is not None:
+                    await self._append(replace(request, letter=closing.number))
             case _:
                 raise TypeError(request)
 
@@ -106,22 +120,36 @@ class DeadLetters:
         """
         return [letter async for letter in self._all(state, workflow)]
 
-    async def show(self, workflow_id: str) -> DeadLetter:
-        """Return the latest dead letter of a workflow; raises `DeadLetterError` without one."""
-        query = DeadLetterQuery(states=None, workflow_id=workflow_id)
-        page = await self._services.opened.dead_letters(query)
-        if not page.items:
-            message = f"workflow {workflow_id!r} has no dead letter"
-            raise DeadLetterError(message)
-        return page.items[-1]
+    async def show(self, workflow_id: str, letter: int | None = None) -> DeadLetter:
+        """Return a dead letter of a workflow.
 
-    async def retry(self, workflow_id: str) -> str:
+        Args:
+            workflow_id: which workflow.
+            letter: the ``number`` of the letter; the latest one by default.
+
+        Raises:
+            DeadLetterError: it has no dead letter, or none of that number.
+        """
+        services = self._services
+        _ = services.opened
+        found = await find_letter(services, workflow_id, states=None, number=letter or 0)
+        if found is None:
+            which = "no dead letter" if letter is None else f"no dead letter {letter}"
+            message = f"workflow {workflow_id!r} has {which}"
+            raise DeadLetterError(message)
+        return found
+
+    async def retry(self, workflow_id: str, letter: int | None = None) -> str:
         """Let the workflow go on after its cause was mended.
 
         One that was parked goes on from its log, under its own id; if the cause is still there, it
         is parked again with the letter it has. One that has ended stays as it
         is, for a workflow that has ended never runs again: a new one with the same input is
         started, as ``<id>~1`` (then ``~2`` …).
+
+        Args:
+            workflow_id: which workflow.
+            letter: the ``number`` of the letter; the latest open one by default.
 
         Returns:
             The id it goes on under.
@@ -133,7 +161,13 @@ class DeadLetters:
             WorkflowExistsError: it has ended, and the new id is taken by something else.
             CorruptLogError: it has ended, and its log is damaged.
         """
-        return await self._again(await self._open(workflow_id))
+        among = _HALTED if letter is None else _ANY
+        found = await self._find(workflow_id, letter, among) or await self._open(
+            workflow_id, letter
+        )
+        if found.outcome not in _HALTED:
+            raise _went_on(found)
+        return await self._again(found)
 
     async def retry_all(
         self, *, workflow: str | None = None, reason: DeadLetterReason | None = None
@@ -154,7 +188,7 @@ class DeadLetters:
             if reason is not None and letter.reason is not reason:
                 continue
             try:
-                ids.append(await self.retry(letter.workflow_id))
+                ids.append(await self.retry(letter.workflow_id, letter.number))
             except (
                 DeadLetterError,
                 DefinitionError,
@@ -166,18 +200,27 @@ class DeadLetters:
                 )
         return ids
 
-    async def resolve(self, workflow_id: str, note: str) -> None:
+    async def resolve(self, workflow_id: str, note: str, letter: int | None = None) -> None:
         """Close a dead letter that was dealt with by hand; the workflow stays as it is.
 
-        Raises:
-            DeadLetterError: the workflow has no open dead letter.
-        """
-        await self._open(workflow_id)
-        await self._tell(DeadLetterResolved(workflow_id=workflow_id, note=note))
+        Args:
+            workflow_id: which workflow.
+            note: what was done.
+            letter: the ``number`` of the letter; the latest open one by default.
 
-    async def retried(self, workflow_id: str, retried_as: str) -> None:
-        """Close a dead letter whose workflow goes on under an id; called by the engine."""
-        await self._tell(DeadLetterRetried(workflow_id=workflow_id, retried_as=retried_as))
+        Raises:
+            DeadLetterError: the workflow has no such open dead letter.
+        """
+        number = (await self._open(workflow_id, letter)).number
+        await self._tell(DeadLetterResolved(workflow_id=workflow_id, note=note, letter=number))
+
+    async def retried(self, letter: DeadLetter, retried_as: str) -> None:
+        """Close a dead letter whose workflow goes on under another id; called by the engine."""
+        await self._tell(
+            DeadLetterRetried(
+                workflow_id=letter.workflow_id, retried_as=retried_as, letter=letter.number
+            )
+        )
 
     async def _tell(self, event: DeadLetterRetried | DeadLetterResolved) -> None:
         queue = self._services.dead_letters
@@ -188,16 +231,22 @@ class DeadLetters:
         except ActorStoppedError as error:
             raise EngineStoppedError(_NOT_UP) from error
 
-    async def _open(self, workflow_id: str) -> DeadLetter:
-        _ = self._services.opened
-        letter = await open_letter(self._services, workflow_id)
-        if letter is None:
+    async def _open(self, workflow_id: str, letter: int | None) -> DeadLetter:
+        found = await self._find(workflow_id, letter, _ANY)
+        if found is None:
+            which = "open dead letter" if letter is None else f"open dead letter {letter}"
             message = (
-                f"workflow {workflow_id!r} has no open dead letter; "
+                f"workflow {workflow_id!r} has no {which}; "
                 f"engine.dead_letters.list(state=None) shows those that are closed too"
             )
             raise DeadLetterError(message)
-        return letter
+        return found
+
+    async def _find(
+        self, workflow_id: str, letter: int | None, among: frozenset[WorkflowState]
+    ) -> DeadLetter | None:
+        _ = self._services.opened
+        return await find_letter(self._services, workflow_id, number=letter or 0, among=among)
 
     async def _all(
         self, state: DeadLetterState | None, workflow: str | None
@@ -217,11 +266,41 @@ class DeadLetters:
                 return
 
 
-async def open_letter(services: Services, workflow_id: str) -> DeadLetter | None:
-    """Return the open dead letter of a workflow, or None."""
-    query = DeadLetterQuery(states=frozenset({DeadLetterState.OPEN}), workflow_id=workflow_id)
-    page = await services.store.dead_letters(query)
-    return page.items[0] if page.items else None
+async def find_letter(
+    services: Services,
+    workflow_id: str,
+    *,
+    states: frozenset[DeadLetterState] | None = frozenset({DeadLetterState.OPEN}),
+    number: int = 0,
+    among: frozenset[WorkflowState] = frozenset(WorkflowState),
+) -> DeadLetter | None:
+    """Return the latest dead letter of a workflow, or None.
+
+    Args:
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+        states: only one in these states; None for any.
+        number: only that letter, unless it is 0.
+        among: only one that left the workflow in one of these states.
+    """
+    after, found = None, None
+    while True:
+        query = DeadLetterQuery(states=states, workflow_id=workflow_id, after=after)
+        page = await services.store.dead_letters(query)
+        for letter in page.items:
+            if number in {0, letter.number} and letter.outcome in among:
+                found = letter if found is None or letter.number > found.number else found
+        after = page.cursor
+        if after is None:
+            return found
+
+
+def _went_on(letter: DeadLetter) -> DeadLetterError:
+    return DeadLetterError(
+        f"step {letter.step!r} of workflow {letter.workflow_id!r} could not be undone, and the "
+        f"workflow has gone on without: undo it by hand, then close the letter with "
+        f"engine.dead_letters.resolve({letter.workflow_id!r}, note, letter={letter.number})"
+    )
 
 
 _NOT_UP = (

@@ -19,8 +19,8 @@ from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
 from beamflow.engine.threads import THREADS
 from beamflow.engine.workflows import Workflows
-from beamflow.errors import BeamflowError, DeadLetterError, DefinitionError, EngineStoppedError
-from beamflow.model.events import DeadLetterReason, WorkflowStarted
+from beamflow.errors import BeamflowError, DefinitionError, EngineStoppedError
+from beamflow.model.events import WorkflowStarted
 from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetter, Store, Summary, WorkflowQuery
@@ -306,14 +306,6 @@ class Engine:
         """Send a dead letter round again; see `DeadLetters.retry`."""
         services = self._services
         summary = await services.opened.summary(letter.workflow_id)
-        parked = summary is not None and summary.state is WorkflowState.PARKED
-        if letter.reason is DeadLetterReason.COMPENSATION_FAILED and not parked:
-            message = (
-                f"step {letter.step!r} of workflow {letter.workflow_id!r} could not be undone, and "
-                f"the workflow has gone on without: undo it by hand, then close the letter with "
-                f"engine.dead_letters.resolve({letter.workflow_id!r}, note)"
-            )
-            raise DeadLetterError(message)
         if summary is not None and summary.state.is_open:
             services.crashes.pop(letter.workflow_id, None)
             await self._workflows.unpark(letter.workflow_id)
@@ -324,7 +316,7 @@ class Engine:
         definition = services.definitions.get(first.workflow, first.version)
         workflow_id = _next_id(letter.workflow_id)
         await self._begin(workflow_id, definition, bytes(first.input), letter.workflow_id)
-        await self.dead_letters.retried(letter.workflow_id, workflow_id)
+        await self.dead_letters.retried(letter, workflow_id)
         return workflow_id
 
     async def _recover(self) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from beamflow import log
+from beamflow.engine.dead_letters import PARKED, find_letter
 from beamflow.engine.failure import describe
 from beamflow.errors import (
     BeamflowError,
@@ -18,11 +19,11 @@ from beamflow.errors import (
     WorkflowParkedError,
 )
 from beamflow.model.events import DeadLettered, DeadLetterReason, DeadLetterRetried
-from beamflow.stores.base import DeadLetterQuery
 
 if TYPE_CHECKING:
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
+    from beamflow.model.status import WorkflowState
 
 __all__ = [
     "PARKED_BY",
@@ -96,17 +97,27 @@ async def park(services: Services, letter: DeadLettered) -> WorkflowParkedError:
     )
 
 
-async def leave_parking(services: Services, workflow_id: str) -> None:
-    """Close the dead letter of a workflow whose cause is mended, before anything happens in it."""
-    await _tell_queue(services, DeadLetterRetried(workflow_id=workflow_id, retried_as=workflow_id))
+async def leave_parking(services: Services, workflow_id: str, state: WorkflowState) -> None:
+    """Close the dead letter of a workflow whose cause is mended, before anything happens in it.
+
+    Args:
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+        state: what it goes back to.
+    """
+    await _tell_queue(
+        services,
+        DeadLetterRetried(workflow_id=workflow_id, retried_as=workflow_id, state=state.value),
+    )
 
 
 async def parked_error(
     services: Services, workflow_id: str, not_done: str = ""
 ) -> WorkflowParkedError:
     """Make the error for a workflow that is parked; its letter says why."""
-    query = DeadLetterQuery(states=None, workflow_id=workflow_id)
-    (*_, letter) = (await services.opened.dead_letters(query)).items
+    _ = services.opened
+    letter = await find_letter(services, workflow_id, states=None, among=PARKED)
+    assert letter is not None
     detail = f"{not_done}{letter.error.message}"
     return WorkflowParkedError(workflow_id, reason=letter.reason.value, detail=detail)
 

@@ -138,7 +138,9 @@ class Steering:
                 due = back_to is WorkflowState.PENDING and now >= (self._begin_at or 0)
                 return (resumed, WorkflowBegan()) if due else (resumed,)
             case Control.CANCEL if self.cancel is not None:
-                return ()
+                back_to = self._unpaused(compensating=compensating)
+                resumed = WorkflowResumed(state=back_to.value, note=reason)
+                return (resumed,) if self.paused else ()
             case Control.CANCEL:
                 if state is WorkflowState.PENDING or self._begin_at is not None:
                     back_to = WorkflowState.RUNNING

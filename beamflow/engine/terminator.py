@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from beamflow.model.events import DeadLetterResolved, Ended, WorkflowCancelled
+from beamflow.model.events import Ended, WorkflowCancelled
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ __all__ = ["Terminator"]
 
 
 class Terminator(Actor):
-    """Appends the end of a workflow that nobody runs, and closes its dead letter.
+    """Appends the end of a workflow that nobody runs, which closes its dead letter too.
 
     Args:
         services: what the engine's actors share.
@@ -73,9 +73,5 @@ class Terminator(Actor):
             )
             services.ended(self._workflow_id, end)
             services.grown(self._workflow_id)
-        queue = services.dead_letters
-        assert queue is not None
-        note = f"terminated: {self._reason}" if self._reason else "terminated"
-        await queue.call(DeadLetterResolved(workflow_id=self._workflow_id, note=note), timeout=None)
         if not self._acknowledged.done():
             self._acknowledged.set_result(None)

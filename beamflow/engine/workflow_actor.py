@@ -412,7 +412,8 @@ class WorkflowActor(Actor):
         if self._parked:
             if self._code.way_back is not None:
                 self._code.way_back.start_over()
-            await leave_parking(self.services, self.workflow_id)
+            state = self._steering.state(compensating=self._code.way_back is not None)
+            await leave_parking(self.services, self.workflow_id, state)
         return self._reissue()
 
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:

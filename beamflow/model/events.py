@@ -432,6 +432,10 @@ class DeadLetterRetried(Fact, frozen=True, kw_only=True):
     workflow_id: str
     retried_as: str
     """The id it goes on under: its own when it was parked, a new one when it had ended."""
+    letter: int = 0
+    """Number of the letter among those of the workflow; 0: the latest open one."""
+    state: str = "running"
+    """The state that a parked workflow goes back to."""
 
 
 class DeadLetterResolved(Fact, frozen=True, kw_only=True):
@@ -439,6 +443,8 @@ class DeadLetterResolved(Fact, frozen=True, kw_only=True):
 
     workflow_id: str
     note: str
+    letter: int = 0
+    """Number of the letter among those of the workflow; 0: the latest open one."""
 
 
 Event = (

@@ -1,8 +1,9 @@
 """The store port: what the engine asks of a store, and what it derives from events.
 
 A store keeps streams of events (`Log`) and the right to write them (`Leases`). Its indexes (the
-workflows' summaries, the dead letters) are a pure function of the events, `project`, written in the
-same transaction as the events themselves; so every store agrees on them and they can be rebuilt.
+workflows' summaries, the dead letters) follow from the events, as `beamflow.stores.projection` says,
+and are written in the same transaction as the events themselves; so every store agrees on them and
+they can be rebuilt.
 
 `ConflictError` is the only write error that the engine interprets. Whoever does not hear of the
 outcome of an append reads the stream; nothing is retried blindly.
@@ -16,27 +17,9 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 from msgspec import Raw
 
-from beamflow.errors import PayloadError, said
+from beamflow.errors import PayloadError
 from beamflow.model.codec import encode_event
-from beamflow.model.events import (
-    CompensationFailed,
-    CompensationStarted,
-    DeadLettered,
-    DeadLetterReason,
-    DeadLetterResolved,
-    DeadLetterRetried,
-    Event,
-    Failure,
-    Recorded,
-    WorkflowBegan,
-    WorkflowCancelled,
-    WorkflowCompleted,
-    WorkflowFailed,
-    WorkflowPaused,
-    WorkflowResumed,
-    WorkflowRetried,
-    WorkflowStarted,
-)
+from beamflow.model.events import Attribute, DeadLetterReason, Event, Failure, Recorded
 from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
@@ -50,21 +33,18 @@ __all__ = [
     "DeadLetterState",
     "Lease",
     "Leases",
-    "LetterClosed",
-    "LetterOpened",
     "Log",
     "Page",
-    "Projection",
+    "Progress",
     "Store",
     "Summary",
-    "WorkflowMoved",
-    "WorkflowOpened",
     "WorkflowQuery",
     "checked_limit",
     "cursor_at",
     "encoded",
+    "letter_cursor_at",
+    "letter_place_of",
     "place_of",
-    "project",
     "went_back",
 ]
 
@@ -73,8 +53,16 @@ LIMIT_MAX = 10_000
 """Most items of one page."""
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """How far a workflow has said that it is."""
+
+    done: float
+    total: float | None = None
+    note: str = ""
+
+
 class Summary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A workflow as the index shows it."""
+    """A workflow as the index shows it. Times are microseconds since the Unix epoch."""
 
     id: str
     workflow: str
@@ -83,7 +71,25 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     started_at: int
     closed_at: int | None = None
     error: str | None = None
-    """``"builtins.ValueError: message"`` of a failed or compensating workflow."""
+    """``"builtins.ValueError: message"`` of a failed, compensating or parked workflow."""
+    begin_at: int | None = None
+    """When its code may begin, of one that was not to begin at once."""
+    deadline: int | None = None
+    """When it must have ended."""
+    cancelling: bool = False
+    """Whether it was told to end and has not ended yet."""
+    parent: str | None = None
+    """Id of the workflow that it is a child of."""
+    on_close: str = ""
+    """What becomes of a child when its parent ends: ``wait``, ``cancel`` or ``abandon``."""
+    run: int = 0
+    """Number of the current run; the first one is 0."""
+    run_seq: int = 1
+    """Sequence number at which the current run begins: ``read(id, run_seq - 1)`` is all of it."""
+    progress: Progress | None = None
+    tags: tuple[str, ...] = ()
+    """Sorted."""
+    attributes: dict[str, Attribute] = {}
 
 
 class DeadLetterState(enum.Enum):
@@ -98,6 +104,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A failure for good: what, where, why, with what in hand."""
 
     workflow_id: str
+    number: int = 0
+    """Which of the workflow's letters, from 1."""
     workflow: str
     reason: DeadLetterReason
     step: str | None
@@ -106,6 +114,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     input: Raw
     """The arguments of the failed step, or of the workflow, as JSON."""
     created_at: int
+    outcome: WorkflowState = WorkflowState.FAILED
+    """How it left the workflow: failed, parked, or running where it goes on all the same."""
     state: DeadLetterState = DeadLetterState.OPEN
     closed_at: int | None = None
     note: str = ""
@@ -161,178 +171,6 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     expires_at: int
 
 
-class WorkflowOpened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Index change: a summary appears."""
-
-    summary: Summary
-
-
-class WorkflowMoved(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Index change: the summary of ``id`` gets another state."""
-
-    id: str
-    state: WorkflowState
-    closed_at: int | None = None
-    error: str | None = None
-
-
-class LetterOpened(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Index change: a dead letter appears, in place of an older one of the same workflow."""
-
-    letter: DeadLetter
-
-
-class LetterClosed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Index change: the dead letter of the workflow is retried or resolved."""
-
-    workflow_id: str
-    state: DeadLetterState
-    closed_at: int
-    note: str = ""
-    retried_as: str = ""
-
-
-Projection = WorkflowOpened | WorkflowMoved | LetterOpened | LetterClosed
-
-
-_INDEXED = frozenset(
-    {
-        WorkflowStarted,
-        WorkflowBegan,
-        WorkflowPaused,
-        WorkflowResumed,
-        CompensationStarted,
-        WorkflowCompleted,
-        WorkflowFailed,
-        WorkflowCancelled,
-        WorkflowRetried,
-        CompensationFailed,
-        DeadLettered,
-        DeadLetterRetried,
-        DeadLetterResolved,
-    }
-)
-
-
-def project(stream: str, time: int, event: Event) -> tuple[Projection, ...]:
-    """Derive what an event changes in the indexes. Pure: no state but the event is looked at."""
-    if type(event) not in _INDEXED:
-        return ()
-    match event:
-        case WorkflowStarted():
-            return (
-                WorkflowOpened(
-                    summary=Summary(
-                        id=stream,
-                        workflow=event.workflow,
-                        version=event.version,
-                        state=WorkflowState.RUNNING
-                        if event.begin_at is None
-                        else WorkflowState.PENDING,
-                        started_at=time,
-                    )
-                ),
-            )
-        case WorkflowBegan() | WorkflowRetried():
-            return (WorkflowMoved(id=stream, state=WorkflowState.RUNNING),)
-        case WorkflowPaused():
-            return (WorkflowMoved(id=stream, state=WorkflowState.PAUSED),)
-        case WorkflowResumed():
-            return (WorkflowMoved(id=stream, state=WorkflowState(event.state)),)
-        case WorkflowCancelled():
-            return (
-                WorkflowMoved(
-                    id=stream,
-                    state=WorkflowState.CANCELLED,
-                    closed_at=time,
-                    error=None if event.error is None else _line(event.error),
-                ),
-            )
-        case CompensationStarted():
-            return (
-                WorkflowMoved(
-                    id=stream, state=WorkflowState.COMPENSATING, error=_line(event.error)
-                ),
-            )
-        case CompensationFailed() if event.workflow:
-            letter = DeadLetter(
-                workflow_id=stream,
-                workflow=event.workflow,
-                reason=DeadLetterReason.COMPENSATION_FAILED,
-                step=event.step,
-                error=event.error,
-                attempts=event.attempt,
-                input=event.input,
-                created_at=time,
-            )
-            return (LetterOpened(letter=letter),)
-        case WorkflowCompleted():
-            return (WorkflowMoved(id=stream, state=WorkflowState.COMPLETED, closed_at=time),)
-        case WorkflowFailed():
-            reason = (
-                DeadLetterReason.WORKFLOW_ERROR
-                if event.step is None
-                else DeadLetterReason.STEP_FAILED
-            )
-            letter = DeadLetter(
-                workflow_id=stream,
-                workflow=event.workflow,
-                reason=reason,
-                step=event.step,
-                error=event.error,
-                attempts=event.attempts,
-                input=event.input,
-                created_at=time,
-            )
-            moved = WorkflowMoved(
-                id=stream,
-                state=WorkflowState.FAILED,
-                closed_at=time,
-                error=_line(event.error),
-            )
-            return (moved, LetterOpened(letter=letter))
-        case DeadLettered():
-            letter = DeadLetter(
-                workflow_id=event.workflow_id,
-                workflow=event.workflow,
-                reason=event.reason,
-                step=event.step,
-                error=event.error,
-                attempts=event.attempts,
-                input=event.input,
-                created_at=time,
-            )
-            moved = WorkflowMoved(
-                id=event.workflow_id, state=WorkflowState.PARKED, error=_line(event.error)
-            )
-            return (moved, LetterOpened(letter=letter))
-        case DeadLetterRetried():
-            closed = LetterClosed(
-                workflow_id=event.workflow_id,
-                state=DeadLetterState.RETRIED,
-                closed_at=time,
-                retried_as=event.retried_as,
-            )
-            if event.retried_as != event.workflow_id:
-                return (closed,)
-            return (closed, WorkflowMoved(id=event.workflow_id, state=WorkflowState.RUNNING))
-        case DeadLetterResolved():
-            return (
-                LetterClosed(
-                    workflow_id=event.workflow_id,
-                    state=DeadLetterState.RESOLVED,
-                    closed_at=time,
-                    note=event.note,
-                ),
-            )
-        case _:
-            return ()
-
-
-def _line(failure: Failure) -> str:
-    return said(failure.type, failure.message)
-
-
 def encoded(stream: str, expected: int, events: Sequence[Event]) -> list[bytes]:
     """Write the events of an append as JSON, before anything of it reaches a store.
 
@@ -360,7 +198,7 @@ def went_back(stream: str, time: int) -> ValueError:
 
 
 def cursor_at(time: int, workflow_id: str) -> str:
-    """Write the place of an item in a listing as the cursor of the page that it ends."""
+    """Write the place of a workflow in a listing as the cursor of the page that it ends."""
     return f"{time}:{workflow_id}"
 
 
@@ -372,9 +210,28 @@ def place_of(cursor: str | None) -> tuple[int, str]:
     try:
         return int(time), workflow_id
     except ValueError as error:
-        raise ValueError(
-            f"after={cursor!r} is no cursor: pass the cursor of the page before, or None"
-        ) from error
+        raise _no_cursor(cursor) from error
+
+
+def letter_cursor_at(letter: DeadLetter) -> str:
+    """Write the place of a dead letter in a listing as the cursor of the page that it ends."""
+    return cursor_at(letter.created_at, f"{letter.number}:{letter.workflow_id}")
+
+
+def letter_place_of(cursor: str | None) -> tuple[int, str, int]:
+    """Read a cursor of dead letters back: time, workflow and number; see `place_of`."""
+    time, rest = place_of(cursor)
+    if cursor is None:
+        return time, "", 0
+    number, _, workflow_id = rest.partition(":")
+    try:
+        return time, workflow_id, int(number)
+    except ValueError as error:
+        raise _no_cursor(cursor) from error
+
+
+def _no_cursor(cursor: str) -> ValueError:
+    return ValueError(f"after={cursor!r} is no cursor: pass the cursor of the page before, or None")
 
 
 def checked_limit(limit: int) -> int:

@@ -6,7 +6,7 @@ import asyncio
 from bisect import bisect_right, insort
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from msgspec import MsgspecError
+from msgspec import UNSET, MsgspecError
 from msgspec.structs import replace
 
 from beamflow.errors import (
@@ -22,21 +22,28 @@ from beamflow.stores.base import (
     DeadLetter,
     DeadLetterPage,
     DeadLetterQuery,
+    DeadLetterState,
     Lease,
-    LetterClosed,
-    LetterOpened,
     Page,
-    Projection,
     Summary,
-    WorkflowMoved,
-    WorkflowOpened,
     WorkflowQuery,
     checked_limit,
     cursor_at,
     encoded,
+    letter_cursor_at,
+    letter_place_of,
     place_of,
-    project,
     went_back,
+)
+from beamflow.stores.projection import (
+    LabelsChanged,
+    LetterClosed,
+    LetterOpened,
+    Projection,
+    WorkflowMoved,
+    WorkflowOpened,
+    WorkflowUpdated,
+    project,
 )
 
 if TYPE_CHECKING:
@@ -45,6 +52,8 @@ if TYPE_CHECKING:
     from beamflow.model.events import Event
 
 __all__ = ["MemoryStore"]
+
+_UPDATED = ("cancelling", "progress", "run", "run_seq")
 
 
 class _Entry(NamedTuple):
@@ -70,7 +79,7 @@ class MemoryStore:
         self._streams: dict[str, list[_Entry]] = {}
         self._summaries: dict[str, Summary] = {}
         self._starts: list[tuple[int, str]] = []
-        self._letters: dict[str, DeadLetter] = {}
+        self._letters: dict[str, list[DeadLetter]] = {}
         self._lease = Lease(owner="", epoch=0, expires_at=0)
         self._owner_lives = False
         self._is_open = False
@@ -108,7 +117,11 @@ class MemoryStore:
             raise ConflictError(stream, expected)
         if entries and time < entries[-1].time:
             raise went_back(stream, time)
-        projections = [change for event in events for change in project(stream, time, event)]
+        projections = [
+            change
+            for seq, event in enumerate(events, expected + 1)
+            for change in project(stream, seq, time, event)
+        ]
         self._streams.setdefault(stream, []).extend([_Entry(time, epoch, item) for item in data])
         for change in projections:
             self._apply(change)
@@ -150,18 +163,20 @@ class MemoryStore:
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """Return one page of dead letters. The port tells the contract."""
         self._check_open()
-        limit, after = checked_limit(query.limit), place_of(query.after)
-        letters = sorted(
-            (letter.created_at, letter.workflow_id)
-            for letter in self._letters.values()
+        limit, after = checked_limit(query.limit), letter_place_of(query.after)
+        found = [
+            letter
+            for letters in self._letters.values()
+            for letter in letters
             if (query.states is None or letter.state in query.states)
             and query.workflow in {None, letter.workflow}
             and query.workflow_id in {None, letter.workflow_id}
-            and (letter.created_at, letter.workflow_id) > after
-        )
+            and _place(letter) > after
+        ]
+        found.sort(key=_place)
         return DeadLetterPage(
-            items=tuple(self._letters[workflow_id] for _, workflow_id in letters[:limit]),
-            cursor=cursor_at(*letters[limit - 1]) if len(letters) > limit else None,
+            items=tuple(found[:limit]),
+            cursor=letter_cursor_at(found[limit - 1]) if len(found) > limit else None,
         )
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
@@ -203,24 +218,60 @@ class MemoryStore:
                     self._starts.remove((former.started_at, former.id))
                 self._summaries[summary.id] = summary
                 insort(self._starts, (summary.started_at, summary.id))
-            case WorkflowMoved():
-                moving = self._summaries.get(change.id)
-                if moving is not None:
-                    self._summaries[change.id] = replace(
-                        moving, state=change.state, closed_at=change.closed_at, error=change.error
-                    )
             case LetterOpened(letter=letter):
-                self._letters[letter.workflow_id] = letter
+                letters = self._letters.setdefault(letter.workflow_id, [])
+                letters.append(replace(letter, number=len(letters) + 1))
             case LetterClosed():
-                closing = self._letters.get(change.workflow_id)
-                if closing is not None:
-                    self._letters[change.workflow_id] = replace(
-                        closing,
-                        state=change.state,
-                        closed_at=change.closed_at,
-                        note=change.note,
-                        retried_as=change.retried_as,
-                    )
+                self._close_letter(change)
+            case _:
+                changing = self._summaries.get(change.id)
+                if changing is not None:
+                    self._summaries[change.id] = _changed(changing, change)
+
+    def _close_letter(self, change: LetterClosed) -> None:
+        for letter in reversed(self._letters.get(change.workflow_id, ())):
+            if (
+                letter.state is DeadLetterState.OPEN
+                and change.number in {0, letter.number}
+                and change.outcome in {None, letter.outcome}
+            ):
+                self._letters[change.workflow_id][letter.number - 1] = replace(
+                    letter,
+                    state=change.state,
+                    closed_at=change.closed_at,
+                    note=change.note,
+                    retried_as=change.retried_as,
+                )
+                return
+
+
+def _changed(summary: Summary, change: WorkflowMoved | WorkflowUpdated | LabelsChanged) -> Summary:
+    match change:
+        case WorkflowMoved():
+            return replace(
+                summary,
+                state=change.state,
+                closed_at=change.closed_at,
+                error=summary.error if change.error is UNSET else change.error,
+                cancelling=summary.cancelling and change.closed_at is None,
+            )
+        case WorkflowUpdated():
+            given = ((name, getattr(change, name)) for name in _UPDATED)
+            return replace(summary, **{name: value for name, value in given if value is not UNSET})
+        case LabelsChanged():
+            tags = {*summary.tags, *change.add_tags} - {*change.remove_tags}
+            attributes = {**summary.attributes, **change.attributes}
+            return replace(
+                summary,
+                tags=tuple(sorted(tags)),
+                attributes={
+                    name: value for name, value in sorted(attributes.items()) if value is not None
+                },
+            )
+
+
+def _place(letter: DeadLetter) -> tuple[int, str, int]:
+    return letter.created_at, letter.workflow_id, letter.number
 
 
 def _matches(query: WorkflowQuery, summary: Summary) -> bool:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from beamflow.model.codec import checksum
-from beamflow.stores.base import (
+from beamflow.stores.projection import (
+    LabelsChanged,
     LetterClosed,
     LetterOpened,
     Projection,
     WorkflowMoved,
     WorkflowOpened,
+    WorkflowUpdated,
     project,
 )
+from beamflow.stores.sqlite.labels import labels_change
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +32,7 @@ _ROWS_MAX = 500
 that holds everybody makes the loop and the writer take turns."""
 _BYTES_MAX = 8 * 1024 * 1024
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
+_WORKFLOW_UPDATED, _LABELS_CHANGED = range(5, 7)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(tuple[int, str, int, int, int, int, int, int])
@@ -70,7 +74,7 @@ class Batch:
         for event, item in zip(events, data, strict=True):
             seq += 1
             self._put((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
-            for change in project(stream, time, event):
+            for change in project(stream, seq, time, event):
                 kind, key, document = _change(change)
                 self._put((kind, key, 0, time, epoch, 0), document)
         self.appends.append(append)
@@ -108,6 +112,10 @@ def _change(change: Projection) -> tuple[int, str, bytes]:
             return _WORKFLOW_OPENED, summary.id, _encoder.encode(summary)
         case WorkflowMoved():
             return _WORKFLOW_MOVED, change.id, _encoder.encode(change)
+        case WorkflowUpdated():
+            return _WORKFLOW_UPDATED, change.id, _encoder.encode(change)
+        case LabelsChanged():
+            return _LABELS_CHANGED, change.id, _encoder.encode(labels_change(change))
         case LetterOpened(letter=letter):
             return _LETTER_OPENED, letter.workflow_id, _encoder.encode(letter)
         case LetterClosed():

@@ -40,6 +40,8 @@ from beamflow.stores.base import (
     checked_limit,
     cursor_at,
     encoded,
+    letter_cursor_at,
+    letter_place_of,
     place_of,
     went_back,
 )
@@ -69,6 +71,7 @@ _READ = statement("sqlite", "read")
 _SUMMARY = statement("sqlite", "summary")
 _FIND = statement("sqlite", "find")
 _DEAD_LETTERS = statement("sqlite", "dead_letters")
+_DEAD_LETTERS_OF = statement("sqlite", "dead_letters_of")
 _CLAIM = statement("sqlite", "claim")
 _OWNER = statement("sqlite", "owner")
 _RENEW = statement("sqlite", "renew")
@@ -78,7 +81,9 @@ _places = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
 _summary = msgspec.json.Decoder(Summary)
 _summaries = msgspec.json.Decoder(list[Summary])
 _letter = msgspec.json.Decoder(DeadLetter)
-_letters = msgspec.json.Decoder(list[tuple[str, DeadLetterState, int | None, str, str]])
+_letters = msgspec.json.Decoder(
+    list[tuple[str, int, WorkflowState, DeadLetterState, int | None, str, str]]
+)
 
 
 class SQLiteStore:
@@ -221,7 +226,7 @@ class SQLiteStore:
                 "limit": limit + 1,
             },
         )
-        items = self._decoded(_summaries, row[0])
+        items = [_in_order(summary) for summary in self._decoded(_summaries, row[0])]
         last = items[limit - 1] if len(items) > limit else None
         cursor = cursor_at(last.started_at, last.id) if last else None
         return Page(items=tuple(items[:limit]), cursor=cursor)
@@ -229,34 +234,39 @@ class SQLiteStore:
     async def summary(self, workflow_id: str) -> Summary | None:
         """Return the summary of one workflow, or None."""
         row = await self._read(_SUMMARY, {"id": workflow_id})
-        return self._decoded(_summary, row[0]) if row else None
+        return _in_order(self._decoded(_summary, row[0])) if row else None
 
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """Return one page of dead letters. The port tells the contract."""
-        limit, (time, workflow_id) = checked_limit(query.limit), place_of(query.after)
+        limit = checked_limit(query.limit)
+        time, workflow_id, number = letter_place_of(query.after)
         row = await self._read(
-            _DEAD_LETTERS,
+            _DEAD_LETTERS if query.workflow_id is None else _DEAD_LETTERS_OF,
             {
                 "states": _names(DeadLetterState if query.states is None else query.states),
                 "workflow": query.workflow,
                 "workflow_id": query.workflow_id,
                 "after_time": time,
                 "after_id": workflow_id,
+                "after_number": number,
                 "limit": limit + 1,
             },
         )
         letters = [
             msgspec.structs.replace(
                 self._decoded(_letter, letter),
+                number=number,
+                outcome=outcome,
                 state=state,
                 closed_at=closed_at,
                 note=note,
                 retried_as=retried_as,
             )
-            for letter, state, closed_at, note, retried_as in self._decoded(_letters, row[0])
+            for letter, number, outcome, state, closed_at, note, retried_as in self._decoded(
+                _letters, row[0]
+            )
         ]
-        last = letters[limit - 1] if len(letters) > limit else None
-        cursor = cursor_at(last.created_at, last.workflow_id) if last else None
+        cursor = letter_cursor_at(letters[limit - 1]) if len(letters) > limit else None
         return DeadLetterPage(items=tuple(letters[:limit]), cursor=cursor)
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
@@ -464,6 +474,13 @@ def _reject(append: Append, error: Exception) -> None:
         raise error
     if not append.waiter.done():
         append.waiter.set_exception(refusal)
+
+
+def _in_order(summary: Summary) -> Summary:
+    """Sort the tags as text: the index has them sorted as JSON."""
+    if len(summary.tags) < 2:  # noqa: PLR2004 - there is nothing to sort
+        return summary
+    return msgspec.structs.replace(summary, tags=tuple(sorted(summary.tags)))
 
 
 def _names(states: Any) -> str:

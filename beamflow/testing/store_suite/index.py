@@ -6,15 +6,28 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
+from msgspec import UNSET, Raw
 from msgspec.structs import replace
 
+from beamflow.model.codec import encode_event
 from beamflow.model.events import (
+    Attribute,
+    AttributesChanged,
+    CancelRequested,
     CompensationStarted,
     DeadLetterReason,
     DeadLetterResolved,
     DeadLetterRetried,
     Event,
+    ProgressReported,
     Recorded,
+    WorkflowBegan,
+    WorkflowCancelled,
+    WorkflowContinued,
+    WorkflowForked,
+    WorkflowPaused,
+    WorkflowResumed,
+    WorkflowRetried,
 )
 from beamflow.model.ids import DEAD_LETTERS
 from beamflow.model.status import OPEN_STATES, WorkflowState
@@ -24,13 +37,18 @@ from beamflow.stores.base import (
     DeadLetterQuery,
     DeadLetterState,
     Lease,
-    LetterClosed,
-    LetterOpened,
     Store,
     Summary,
+    WorkflowQuery,
+)
+from beamflow.stores.projection import (
+    LabelsChanged,
+    LetterClosed,
+    LetterOpened,
+    Projection,
     WorkflowMoved,
     WorkflowOpened,
-    WorkflowQuery,
+    WorkflowUpdated,
     project,
 )
 from beamflow.testing.store_suite.samples import (
@@ -38,6 +56,7 @@ from beamflow.testing.store_suite.samples import (
     completed,
     failed,
     failure,
+    not_compensated,
     parked,
     started,
     stepped,
@@ -55,26 +74,76 @@ class _Index:
 
     def __init__(self, records: Sequence[Recorded]) -> None:
         self.summaries: dict[str, Summary] = {}
-        self.letters: dict[str, DeadLetter] = {}
+        self.letters: dict[tuple[str, int], DeadLetter] = {}
         for record in records:
-            for change in project(record.stream, record.time, record.event):
-                match change:
-                    case WorkflowOpened(summary=summary):
-                        self.summaries[summary.id] = summary
-                    case WorkflowMoved(id=id, state=state, closed_at=closed_at, error=error):
-                        self.summaries[id] = replace(
-                            self.summaries[id], state=state, closed_at=closed_at, error=error
-                        )
-                    case LetterOpened(letter=letter):
-                        self.letters[letter.workflow_id] = letter
-                    case LetterClosed():
-                        self.letters[change.workflow_id] = replace(
-                            self.letters[change.workflow_id],
-                            state=change.state,
-                            closed_at=change.closed_at,
-                            note=change.note,
-                            retried_as=change.retried_as,
-                        )
+            for change in project(record.stream, record.seq, record.time, record.event):
+                self._apply(change)
+
+    def _apply(self, change: Projection) -> None:
+        match change:
+            case WorkflowOpened(summary=summary):
+                self.summaries[summary.id] = summary
+            case WorkflowMoved(id=id, state=state, closed_at=closed_at, error=error):
+                self._change(id, state=state, closed_at=closed_at)
+                if error is not UNSET:
+                    self._change(id, error=error)
+                if closed_at is not None:
+                    self._change(id, cancelling=False)
+            case WorkflowUpdated(id=id):
+                fields = msgspec.structs.asdict(change)
+                self._change(id, **{k: v for k, v in fields.items() if v is not UNSET})
+            case LabelsChanged(id=id):
+                tags = {*self.summaries[id].tags, *change.add_tags} - {*change.remove_tags}
+                attributes = self.summaries[id].attributes | change.attributes
+                there = {name: value for name, value in attributes.items() if value is not None}
+                self._change(id, tags=tuple(sorted(tags)), attributes=there)
+            case LetterOpened(letter=letter):
+                number = 1 + sum(one == letter.workflow_id for one, _ in self.letters)
+                self.letters[letter.workflow_id, number] = replace(letter, number=number)
+            case LetterClosed():
+                self._close(change)
+
+    def _change(self, workflow_id: str, **fields: object) -> None:
+        self.summaries[workflow_id] = replace(self.summaries[workflow_id], **fields)
+
+    def _close(self, change: LetterClosed) -> None:
+        closing = [
+            place
+            for place, letter in self.letters.items()
+            if letter.workflow_id == change.workflow_id
+            and letter.state is DeadLetterState.OPEN
+            and change.number in {0, letter.number}
+            and change.outcome in {None, letter.outcome}
+        ]
+        for place in closing[-1:]:
+            self.letters[place] = replace(
+                self.letters[place],
+                state=change.state,
+                closed_at=change.closed_at,
+                note=change.note,
+                retried_as=change.retried_as,
+            )
+
+
+_TAGS = ("vip", "a", "a b", 'a"', "ä\\")
+_ATTRIBUTES: dict[str, Attribute] = {
+    "city": "Bonn",
+    'n"\\\0': 1,
+    "of it": 1.5,
+    "paid": True,
+    "none": "",
+    "text": '\0"\\',
+}
+_TAKEN_OVER = tuple(
+    (START - 5, Raw(encode_event(event)))
+    for event in (
+        stepped(),
+        ProgressReported(done=2),
+        AttributesChanged(add_tags=("copied",), attributes={"city": "Köln"}),
+        CancelRequested(deadline=START),
+        failed(),
+    )
+)
 
 
 class IndexSuite(Suite):
@@ -108,6 +177,69 @@ class IndexSuite(Suite):
             ("a", failed()),
             (DEAD_LETTERS, DeadLetterRetried(workflow_id="a", retried_as="b")),
             ("b", started(retry_of="a")),
+        ),
+        (("a", started(begin_at=START + 9, deadline=START + 99)), ("a", WorkflowBegan())),
+        (
+            ("a", started()),
+            ("a", CompensationStarted(error=failure(), steps=(1,))),
+            ("a", WorkflowPaused()),
+            ("a", WorkflowResumed(state="compensating")),
+            ("a", CancelRequested(deadline=START + 50)),
+            ("a", ProgressReported(done=1, total=4, note='a "quarter"\0')),
+        ),
+        (
+            ("a", started()),
+            ("a", CancelRequested(deadline=START + 50)),
+            ("a", WorkflowCancelled(reason="not wanted", error=failure())),
+        ),
+        (
+            ("a", started(tags=_TAGS, attributes=_ATTRIBUTES, parent="b", on_close="wait")),
+            ("a", AttributesChanged(attributes={"city": None, "n": 2, 'n"\\\0': False})),
+            ("a", AttributesChanged(add_tags=("vip", "new"), remove_tags=("a b", "none"))),
+            ("a", ProgressReported(done=0.5)),
+            ("a", completed()),
+        ),
+        (
+            ("a", started()),
+            ("a", WorkflowContinued(run=1, input=Raw(b"[]"))),
+            ("a", stepped()),
+            ("a", WorkflowContinued(run=2, input=Raw(b"[]"))),
+        ),
+        (
+            ("a", started(tags=["original"])),
+            ("a", WorkflowForked(source="b", at=3, events=_TAKEN_OVER)),
+        ),
+        (
+            ("a", started()),
+            ("a", failed()),
+            ("a", WorkflowRetried(at=2, note="mended")),
+            ("a", failed()),
+            ("a", WorkflowRetried(at=2)),
+        ),
+        (
+            ("a", started()),
+            ("a", not_compensated()),
+            ("a", not_compensated(retry_at=START)),
+            (DEAD_LETTERS, parked("a")),
+            (DEAD_LETTERS, parked("a", DeadLetterReason.CODE_GONE)),
+            ("a", WorkflowCancelled(terminated=True)),
+        ),
+        (
+            ("a", started()),
+            ("a", not_compensated()),
+            ("a", failed()),
+            (DEAD_LETTERS, DeadLetterResolved(workflow_id="a", note="undone", letter=1)),
+            (DEAD_LETTERS, DeadLetterResolved(workflow_id="a", note="again", letter=1)),
+            (DEAD_LETTERS, DeadLetterRetried(workflow_id="a", retried_as="b", letter=2)),
+        ),
+        (
+            ("a", started()),
+            ("a", CompensationStarted(error=failure(), steps=(1,))),
+            (DEAD_LETTERS, parked("a", DeadLetterReason.COMPENSATION_FAILED)),
+            (
+                DEAD_LETTERS,
+                DeadLetterRetried(workflow_id="a", retried_as="a", state="compensating"),
+            ),
         ),
         (
             ("a", started()),
@@ -144,7 +276,7 @@ class IndexSuite(Suite):
         found = await store.find(WorkflowQuery())
         assert {summary.id: summary for summary in found.items} == index.summaries
         letters = await store.dead_letters(DeadLetterQuery(states=None))
-        assert {letter.workflow_id: letter for letter in letters.items} == index.letters
+        assert {(one.workflow_id, one.number): one for one in letters.items} == index.letters
 
     async def _start(self, store: Store, lease: Lease, *starts: tuple[str, int, str]) -> None:
         for workflow_id, time, workflow in starts:

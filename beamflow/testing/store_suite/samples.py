@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Raw
 
 from beamflow.model.events import (
+    CompensationFailed,
     DeadLettered,
     DeadLetterReason,
     Failure,
@@ -15,7 +16,17 @@ from beamflow.model.events import (
     WorkflowStarted,
 )
 
-__all__ = ["SECOND", "START", "completed", "failed", "failure", "parked", "started", "stepped"]
+__all__ = [
+    "SECOND",
+    "START",
+    "completed",
+    "failed",
+    "failure",
+    "not_compensated",
+    "parked",
+    "started",
+    "stepped",
+]
 
 START = 1_700_000_000_000_000
 SECOND = 1_000_000
@@ -61,4 +72,18 @@ def parked(workflow_id: str, reason: DeadLetterReason = DeadLetterReason.POISON)
     """Make an event of the dead letters' own stream."""
     return DeadLettered(
         workflow_id=workflow_id, workflow="onboard", reason=reason, error=failure("stuck")
+    )
+
+
+def not_compensated(retry_at: int | None = None) -> CompensationFailed:
+    """Make an event that opens a dead letter of a workflow that goes on, if it is for good."""
+    return CompensationFailed(
+        op=1,
+        name="give_back",
+        error=failure("no way back"),
+        started_at=START,
+        retry_at=retry_at,
+        workflow="onboard",
+        step="reserve",
+        input=Raw(b"[7]"),
     )

@@ -470,6 +470,22 @@ async def test_cancel_of_a_paused_workflow(
     assert ran == ["book flight", "tidy signal", "unbook flight"]
 
 
+async def test_cancel_once_more_of_what_was_paused_on_its_way_out(
+    clock: ManualClock, memory: MemoryStore
+) -> None:
+    """It goes on to its end: a pause never keeps a workflow from being cancelled."""
+    async with Engine(memory, workflows=[trip], clock=clock) as engine:
+        handle = await engine.start(trip, "swallow", id="t")
+        await settle()
+        await handle.cancel(grace=5)
+        await handle.pause()
+        await clock.advance(100)
+        await handle.cancel()
+        await clock.advance(100)
+        with pytest.raises(WorkflowCancelledError):
+            await handle.result(timeout=5)
+
+
 async def test_a_paused_way_back(clock: ManualClock, memory: MemoryStore) -> None:
     """Pausing a workflow that compensates stops it between two compensations."""
     async with Engine(memory, workflows=[compensates_for_long], clock=clock) as engine:

@@ -28,13 +28,28 @@ from beamflow.errors import (
     StoreUnavailableError,
 )
 from beamflow.model.codec import checksum
+from beamflow.model.events import (
+    CompensationStarted,
+    DeadLetterReason,
+    DeadLetterResolved,
+    DeadLetterRetried,
+)
+from beamflow.model.ids import DEAD_LETTERS
 from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
 from beamflow.stores.sql import migrations, statement
 from beamflow.stores.sqlite import SQLiteStore
 from beamflow.stores.sqlite import file as sqlite_file
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.testing.store_suite import ServedStore, StoreClock
-from beamflow.testing.store_suite.samples import START, completed, failed, started, stepped
+from beamflow.testing.store_suite.samples import (
+    START,
+    completed,
+    failed,
+    failure,
+    parked,
+    started,
+    stepped,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -318,6 +333,107 @@ async def test_the_schema_can_be_cut_off_anywhere(
         await survivor.stop()
         countdown = left
     assert cuts > 15
+
+
+@contextlib.contextmanager
+def schema_of(version: int) -> Iterator[None]:
+    """Be the beamflow that knew so many migrations, and no more."""
+    newest = sqlite_file._MIGRATIONS
+    sqlite_file._MIGRATIONS = newest[:version]
+    try:
+        yield
+    finally:
+        sqlite_file._MIGRATIONS = newest
+
+
+_BEFORE_0002: tuple[tuple[str, Event], ...] = (
+    ("done", started()),
+    ("done", completed()),
+    ("twice", started()),
+    (DEAD_LETTERS, parked("twice")),
+    (DEAD_LETTERS, DeadLetterRetried(workflow_id="twice", retried_as="twice")),
+    (DEAD_LETTERS, parked("twice", DeadLetterReason.CODE_GONE)),
+    ("failed", started("other")),
+    (DEAD_LETTERS, parked("failed")),
+    (DEAD_LETTERS, DeadLetterRetried(workflow_id="failed", retried_as="failed")),
+    ("failed", CompensationStarted(error=failure(), steps=(1,))),
+    ("failed", failed("other")),
+    (DEAD_LETTERS, DeadLetterResolved(workflow_id="failed", note="by hand")),
+    ("open", started()),
+)
+
+
+async def test_an_older_file_is_brought_up_to_date_whenever_it_is_killed(
+    path: Path, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each migration is done or not; at its end the indexes are what the log says."""
+    with schema_of(1):
+        old = ServedStore(SQLiteStore(path, clock=clock))
+        await old.start()
+        lease = await old.store.claim("me", 1)
+        ends: dict[str, int] = {}
+        for number, (stream, event) in enumerate(_BEFORE_0002):
+            seq = ends.get(stream, 0)
+            await old.store.append(stream, seq, [event], time=START + number, epoch=lease.epoch)
+            ends[stream] = seq + 1
+        await old.store.release(lease)
+        await old.stop()
+    file, cuts = path.read_bytes(), 0
+    while True:
+        victim = path.with_name(f"{cuts}.db")
+        victim.write_bytes(file)
+        with monkeypatch.context() as patch:
+            patch.setattr("beamflow.stores.sqlite.store.connect", _cut_after(cuts))
+            dying = SQLiteStore(victim, clock=clock)
+            try:
+                await dying.open()
+            except KeyboardInterrupt:
+                cuts += 1
+            else:
+                break
+            finally:
+                await dying.close()
+        survivor = SQLiteStore(victim, clock=clock)
+        await survivor.open()
+        found = {one.id: one for one in (await survivor.find(WorkflowQuery())).items}
+        assert [(one, found[one].state.value, found[one].tags) for one in sorted(found)] == [
+            ("done", "completed", ()),
+            ("failed", "failed", ()),
+            ("open", "running", ()),
+            ("twice", "parked", ()),
+        ]
+        assert found["failed"].closed_at == START + 10
+        letters = (await survivor.dead_letters(DeadLetterQuery(states=None))).items
+        assert [(one.workflow_id, one.number, one.state.value) for one in letters] == [
+            ("twice", 2, "open"),
+            ("failed", 2, "resolved"),
+        ]
+        assert [one.outcome.value for one in letters] == ["parked", "failed"]
+        assert letters[1].note == "by hand"
+        await survivor.close()
+    assert cuts > len(list(sqlite_file._statements(migrations("sqlite")[1])))
+
+
+def _cut_after(count: int) -> Any:
+    """Return a `connect` whose connections die together at a statement."""
+    left = count
+    connect = sqlite_file.connect
+
+    async def failing(*arguments: Any, **options: Any) -> Any:
+        connection: Any = await connect(*arguments, **options)
+        execute = connection.execute_fetchall
+
+        async def counted(sql: str, parameters: Any = None) -> Any:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+            return await execute(sql, parameters)
+
+        connection.execute_fetchall = counted
+        return connection
+
+    return failing
 
 
 async def test_several_that_make_the_file_at_once(tmp_path: Path, clock: StoreClock) -> None:
@@ -717,7 +833,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
 # statements
 
 
-@pytest.mark.parametrize("name", ["find", "dead_letters", "summary", "read"])
+@pytest.mark.parametrize("name", ["find", "dead_letters", "dead_letters_of", "summary", "read"])
 async def test_reads_use_an_index(path: Path, store: SQLiteStore, name: str) -> None:
     """No read walks through a whole table."""
     with database(path) as connection:
@@ -726,6 +842,7 @@ async def test_reads_use_an_index(path: Path, store: SQLiteStore, name: str) -> 
                 "states",
                 "after_time",
                 "after_id",
+                "after_number",
                 "workflow",
                 "workflow_id",
                 "prefix",

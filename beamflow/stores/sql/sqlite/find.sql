@@ -1,10 +1,7 @@
 -- Each state gives its own first page from the index; what is left to sort is a few pages at most.
-SELECT json_group_array(json_object(
-  'id', id, 'workflow', workflow, 'version', version, 'state', state, 'started_at', started_at,
-  'closed_at', closed_at, 'error', json(error)
-))
+SELECT '[' || coalesce(group_concat(s.summary, ','), '') || ']'
 FROM (
-  SELECT w.*
+  SELECT w.id
   FROM json_each(:states) AS wanted
   CROSS JOIN beamflow_workflows AS w
   WHERE w.rowid IN (
@@ -19,4 +16,5 @@ FROM (
   )
   ORDER BY w.started_at, w.id
   LIMIT :limit
-)
+) AS found
+CROSS JOIN beamflow_summaries AS s ON s.id = found.id

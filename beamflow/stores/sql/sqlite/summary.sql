@@ -1,6 +1,3 @@
-SELECT json_object(
-  'id', id, 'workflow', workflow, 'version', version, 'state', state, 'started_at', started_at,
-  'closed_at', closed_at, 'error', json(error)
-)
-FROM beamflow_workflows
+SELECT summary
+FROM beamflow_summaries
 WHERE id = :id
