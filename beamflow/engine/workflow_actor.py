@@ -251,6 +251,8 @@ class WorkflowActor(Actor):
         if events:
             try:
                 await self._append(events, time)
+            except PayloadError as error:  # the store takes less than a payload may hold
+                await self._park(error)
             except BaseException as error:
                 refuse(messages, error)
                 raise

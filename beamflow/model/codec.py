@@ -16,7 +16,15 @@ import msgspec
 from beamflow.errors import PayloadError
 from beamflow.model.events import Event
 
-__all__ = ["Payload", "checksum", "decode_event", "encode_event", "encode_json", "problem_of"]
+__all__ = [
+    "PAYLOAD_BYTES_MAX",
+    "Payload",
+    "checksum",
+    "decode_event",
+    "encode_event",
+    "encode_json",
+    "problem_of",
+]
 
 T = TypeVar("T")
 
@@ -24,6 +32,9 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 _event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _depth_gauge = msgspec.json.Decoder(msgspec.Raw)
 _HEADROOM = 200
+
+PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
+"""Most bytes of one payload as JSON: less than what any store takes in one event."""
 
 
 def encode_event(event: Event) -> bytes:
@@ -39,7 +50,8 @@ def decode_event(data: bytes | str) -> Event:
 def encode_json(value: object, where: str) -> bytes:
     """Write any value as JSON; raises `PayloadError` that names it by ``where``.
 
-    What is nested so deeply that a reader further down a stack might fail is refused as well.
+    What is nested so deeply that a reader further down a stack might fail is refused as well, and
+    so is what takes more than `PAYLOAD_BYTES_MAX`.
     """
     try:
         data = _encoded(value)
@@ -52,6 +64,12 @@ def encode_json(value: object, where: str) -> bytes:
             f"Decimal, UUID, enum, list, dict, dataclass, msgspec.Struct), or an id that a step "
             f"looks up",
         ) from error
+    if len(data) > PAYLOAD_BYTES_MAX:
+        raise PayloadError(
+            where,
+            f"it takes {len(data):,} bytes as JSON, of {PAYLOAD_BYTES_MAX:,} at most. Keep it "
+            f"elsewhere and pass an id that a step looks up",
+        )
     return data
 
 
