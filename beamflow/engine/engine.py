@@ -181,6 +181,11 @@ class Engine:
 
     # Use
 
+    @property
+    def workflows(self) -> tuple[Workflow[..., Any], ...]:
+        """The workflows that it was given."""
+        return self._services.definitions.workflows
+
     async def start(
         self,
         workflow: Callable[[*Ts], Coroutine[Any, Any, R]],

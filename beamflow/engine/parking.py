@@ -33,6 +33,7 @@ __all__ = [
     "letter_of_compensation",
     "park",
     "parked_error",
+    "reason_of",
 ]
 
 
@@ -57,12 +58,17 @@ PARKED_BY = tuple(kind for kind, _ in _REASONS)
 """Errors that park the workflow whose actor meets them."""
 
 
+def reason_of(error: BaseException) -> DeadLetterReason:
+    """Return the reason for which one of `PARKED_BY` parks a workflow."""
+    return next(reason for kind, reason in _REASONS if isinstance(error, kind))
+
+
 def letter_of(workflow_id: str, workflow: str, error: BaseException) -> DeadLettered:
     """Make the dead letter of a workflow that met one of `PARKED_BY`."""
     return DeadLettered(
         workflow_id=workflow_id,
         workflow=workflow,
-        reason=next(reason for kind, reason in _REASONS if isinstance(error, kind)),
+        reason=reason_of(error),
         error=describe(error),
     )
 

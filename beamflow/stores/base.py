@@ -23,7 +23,9 @@ from beamflow.model.events import Attribute, DeadLetterReason, Event, Failure, R
 from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import AsyncIterator, Sequence
+    from types import TracebackType
+    from typing import Self
 
 __all__ = [
     "LIMIT_MAX",
@@ -36,6 +38,7 @@ __all__ = [
     "Log",
     "Page",
     "Progress",
+    "Reader",
     "Store",
     "Summary",
     "WorkflowQuery",
@@ -357,3 +360,35 @@ class Store(Log, Leases, Protocol):
         Appends that still wait get `StoreUnavailableError`. A lease in hand is not released but
         owned by nobody from here on; who opens the store again may renew it.
         """
+
+
+class Reader(Protocol):
+    """A store that is looked at and not touched: no lease, no write, also while an engine runs.
+
+    What it shows between entering and leaving is the store at one moment.
+    """
+
+    async def __aenter__(self) -> Self:
+        """Begin to look.
+
+        Raises:
+            StoreFormatError: it is something else, or of a newer schema.
+            StoreUnavailableError: it cannot be read, or is not there.
+        """
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let go of it."""
+
+    def unfinished(self) -> AsyncIterator[Summary]:
+        """Iterate over all workflows that can still go on, those of a state by their start.
+
+        The summaries say what every schema has: id, workflow, version, state, start.
+        """
+
+    async def read(self, stream: str) -> list[Recorded]:
+        """Return all events of a stream, in order; raises `CorruptLogError` for a damaged one."""

@@ -11,9 +11,9 @@ from beamflow.errors import DefinitionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Reader, Store
 
-__all__ = ["open_store"]
+__all__ = ["open_reader", "open_store"]
 
 _NO_FILE = ("/", ":memory:")
 _ADVICE = (
@@ -33,11 +33,30 @@ def open_store(url: str, *, clock: Callable[[], int]) -> Store:
     Raises:
         DefinitionError: the URL names no store; the message says what to write.
     """
+    if url == "memory://":
+        return cast("Store", _made("beamflow.stores.memory", "MemoryStore", clock=clock))
+    path, durability = _file_of(url)
+    options = {"clock": clock, "durability": durability}
+    return cast("Store", _made("beamflow.stores.sqlite", "SQLiteStore", path, **options))
+
+
+def open_reader(url: str) -> Reader:
+    """Make what looks at the store that a URL names, beside whoever uses it.
+
+    Raises:
+        DefinitionError: the URL names no store that others than its engine can see.
+    """
+    if url == "memory://":
+        raise DefinitionError("a store in memory ends with its engine: name a file")
+    path, _ = _file_of(url)
+    return cast("Reader", _made("beamflow.stores.sqlite", "SQLiteReader", path))
+
+
+def _file_of(url: str) -> tuple[str, str]:
+    """Return the path and the durability that a URL names; raises `DefinitionError`."""
     if not isinstance(url, str):
         raise DefinitionError(f"a store is named by a URL, not {url!r}: {_ADVICE}")
     scheme, _, place = url.partition("://")
-    if url == "memory://":
-        return _made("beamflow.stores.memory", "MemoryStore", clock=clock)
     if scheme != "sqlite":
         raise DefinitionError(f"store URL {url!r} is not understood: {_ADVICE}")
     quoted, _, query = place.partition("?")
@@ -48,8 +67,8 @@ def open_store(url: str, *, clock: Callable[[], int]) -> Store:
     durability = options.pop("durability", "full")
     if options or durability not in {"full", "relaxed"}:
         raise DefinitionError(f"store URL {url!r} has an option that does not exist: {_ADVICE}")
-    return _made("beamflow.stores.sqlite", "SQLiteStore", path, clock=clock, durability=durability)
+    return path, durability
 
 
-def _made(module: str, name: str, *arguments: object, **options: object) -> Store:
-    return cast("Store", getattr(import_module(module), name)(*arguments, **options))
+def _made(module: str, name: str, *arguments: object, **options: object) -> object:
+    return getattr(import_module(module), name)(*arguments, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from beamflow.stores.sqlite.reader import SQLiteReader
 from beamflow.stores.sqlite.store import SQLiteStore
 
-__all__ = ["SQLiteStore"]
+__all__ = ["SQLiteReader", "SQLiteStore"]

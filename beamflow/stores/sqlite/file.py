@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import aiosqlite
 
@@ -67,11 +67,15 @@ def identity(path: Path) -> tuple[int, int]:
 
 
 async def connect(
-    path: Path, *, busy_timeout_s: float, pragmas: Mapping[str, int | str]
+    path: Path,
+    *,
+    busy_timeout_s: float,
+    pragmas: Mapping[str, int | str],
+    mode: Literal["rw", "ro"] = "rw",
 ) -> aiosqlite.Connection:
     """Open a connection to a file that is there; every statement of it is a transaction."""
     opening = aiosqlite.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=busy_timeout_s
+        f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=busy_timeout_s
     )
     # A host that dies without closing the store must die, not wait for this thread for ever.
     opening._thread.daemon = True  # noqa: SLF001 - aiosqlite has no option for it

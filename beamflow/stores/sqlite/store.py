@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from beamflow.model.events import Event
 
-__all__ = ["SQLiteStore"]
+__all__ = ["SQLiteStore", "events_of"]
 
 T = TypeVar("T")
 
@@ -207,7 +207,7 @@ class SQLiteStore:
                 if code_of(error.__cause__) != sqlite3.SQLITE_CORRUPT:
                     raise
                 raise CorruptLogError(stream, last + 1, f"{error.__cause__}") from error
-            found = _recorded(stream, last, row)
+            found = events_of(stream, last, row)
             records += found
             if len(found) < _READ_EVENTS:
                 return records
@@ -433,7 +433,7 @@ class SQLiteStore:
             ) from error
 
 
-def _recorded(stream: str, after: int, row: tuple[str, bytes | None]) -> list[Recorded]:
+def events_of(stream: str, after: int, row: tuple[str, bytes | None]) -> list[Recorded]:
     """Build the events of one read, each of them checked."""
     try:
         places = _places.decode(row[0])

@@ -1,0 +1,3 @@
+"""The command line: ``beamflow check``, ``beamflow lint``."""
+
+from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Workflows for the command line to look at; ``SHOP`` says which edition of the code this is."""
+
+from __future__ import annotations
+
+import os
+
+from beamflow import Engine, patched, receive, step, workflow
+
+EDITION = os.environ.get("SHOP", "first")
+
+
+@step
+async def pack(what: str) -> str:
+    return f"packed {what}"
+
+
+@step
+async def weigh(what: str) -> int:
+    return len(what)
+
+
+@workflow(version=2 if EDITION == "second version" else 1)
+async def order(what: str) -> str:
+    if EDITION == "changed":
+        await weigh(what)  # the new line
+    packed = await pack(what)
+    if EDITION == "patched" and patched("weigh"):
+        await weigh(what)
+    await receive("go")
+    return packed
+
+
+engine = Engine("memory://", workflows=[order])
+workflows = [order]
+number = 3
