@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from beamflow.authoring.child import ChildHandle, start_child
-from beamflow.authoring.context import now, random, receive, uuid4
+from beamflow.authoring.context import now, random, receive, until, uuid4
+from beamflow.authoring.handlers import on_query, on_signal, on_update, query, signal, update
 from beamflow.authoring.notes import publish, snapshot
 from beamflow.authoring.patch import patched
 from beamflow.authoring.running_step import StepInfo, current_step, heartbeat
@@ -96,14 +97,21 @@ __all__ = [
     "current_step",
     "heartbeat",
     "now",
+    "on_query",
+    "on_signal",
+    "on_update",
     "patched",
     "publish",
+    "query",
     "random",
     "receive",
     "saga",
+    "signal",
     "snapshot",
     "start_child",
     "step",
+    "until",
+    "update",
     "uuid4",
     "workflow",
 ]

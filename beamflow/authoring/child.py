@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, Type
 
 from beamflow.authoring.runtime import required_runtime
 from beamflow.authoring.step import step
-from beamflow.authoring.workflow import Workflow
+from beamflow.authoring.workflow import definition_of
 from beamflow.errors import (
     DefinitionError,
     EngineStoppedError,
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from beamflow.authoring.runtime import Child
+    from beamflow.authoring.workflow import Runs
 
 __all__ = ["ChildHandle", "Messenger", "messenger", "start_child"]
 
@@ -91,7 +92,8 @@ class ChildHandle(Generic[R]):
 
 
 async def start_child(
-    workflow: Callable[[*Ts], Coroutine[Any, Any, R]],
+    workflow: Callable[[*Ts], Coroutine[Any, Any, R]]
+    | type[Runs[Callable[[*Ts], Coroutine[Any, Any, R]]]],
     /,
     *args: *Ts,
     id: str | None = None,
@@ -116,11 +118,12 @@ async def start_child(
         ChildWorkflowError: it could not be started; the id is taken by something else.
     """
     runtime = required_runtime("start_child")
-    if not isinstance(workflow, Workflow):
+    definition = definition_of(workflow)
+    if definition is None:
         message = f"start_child({workflow!r}) is refused: decorate it with @workflow"
         raise DefinitionError(message)
     if on_close not in _POLICIES:
         message = f"start_child(on_close={on_close!r}) is refused: it must be one of {_POLICIES}"
         raise DefinitionError(message)
     given = "" if id is None else checked_workflow_id(id)
-    return ChildHandle(await runtime.start_child(workflow, args, id=given, on_close=on_close))
+    return ChildHandle(await runtime.start_child(definition, args, id=given, on_close=on_close))

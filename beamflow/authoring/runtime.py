@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 from beamflow.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
     from random import Random
 
     from beamflow.model.codec import Payload
@@ -63,6 +63,14 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
     @abc.abstractmethod
     def receive(self, name: str, payload: Payload[Any]) -> Coroutine[Any, Any, Any]:
         """Take the next signal of that name, waiting for one if need be."""
+
+    @abc.abstractmethod
+    def until(self, condition: Callable[[], object]) -> Coroutine[Any, Any, None]:
+        """Wait until the condition holds; it is looked at whenever the code waits."""
+
+    @abc.abstractmethod
+    def handle(self, handler: Any) -> None:
+        """Have a function called from outside, by kind and name."""
 
     @abc.abstractmethod
     def note(self, event: Note) -> None:

@@ -29,12 +29,18 @@ class Signature:
         function: the author's function.
         where: how messages name it, such as ``"step 'charge'"``.
         namespace: the local names at the place of definition, for functions defined in functions.
+        method: whether the first parameter is the object that the function is called on.
     """
 
     __slots__ = ("arguments", "result")
 
     def __init__(
-        self, function: Callable[..., Any], where: str, namespace: dict[str, Any] | None
+        self,
+        function: Callable[..., Any],
+        where: str,
+        namespace: dict[str, Any] | None,
+        *,
+        method: bool = False,
     ) -> None:
         """Resolve the annotations; raises `DefinitionError` for those that cannot be used."""
         try:
@@ -47,7 +53,11 @@ class Signature:
             raise DefinitionError(message) from error
         if hints.get("return") in {typing.NoReturn, typing.Never}:
             del hints["return"]
-        self.arguments = Arguments(inspect.signature(function), hints, where)
+        signature = inspect.signature(function)
+        if method:
+            _, *parameters = signature.parameters.values()
+            signature = signature.replace(parameters=parameters)
+        self.arguments = Arguments(signature, hints, where)
         try:
             self.result: Payload[Any] = Payload(hints.get("return", Any), f"result of {where}")
         except TypeError as error:
@@ -84,6 +94,11 @@ class Arguments:
             message = f"{where}: its parameters cannot be read from JSON: {error}"
             raise DefinitionError(message) from error
         self._bind = signature.bind
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._names)
 
     def encode(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Bind and write the arguments; raises `PayloadError`."""

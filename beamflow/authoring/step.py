@@ -128,7 +128,7 @@ class Step(_Durable[P, R_co]):
             self._where, "heartbeat_timeout", heartbeat_timeout
         )
         self.compensated_by: Compensation[..., Any] | None = None
-        if not _is_a(Sequence, raises) or not all(_is_exception(kind) for kind in raises):
+        if not _is_a(Sequence, raises) or not all(is_exception(kind) for kind in raises):
             message = f"step {self.name!r}: raises={raises!r} must be a list of exception types"
             raise DefinitionError(message)
         self.raises = {exception_name(kind): kind for kind in raises}
@@ -308,7 +308,7 @@ def _checked_duration(where: str, option: str, value: float | None) -> float | N
     raise DefinitionError(message)
 
 
-def _is_exception(value: object) -> bool:
+def is_exception(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Exception)
 
 

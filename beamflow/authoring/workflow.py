@@ -1,12 +1,13 @@
-"""Workflows: plain coroutine functions whose progress is durable."""
+"""Workflows: coroutine functions, or classes with one, whose progress is durable."""
 
 from __future__ import annotations
 
 import functools
 import inspect
 import sys
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
+from beamflow.authoring.class_form import ClassForm
 from beamflow.authoring.fingerprint import fingerprint
 from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import current_runtime
@@ -17,7 +18,7 @@ from beamflow.model.ids import checked_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["DURATION_S_MAX", "Workflow", "workflow"]
+__all__ = ["DURATION_S_MAX", "Runs", "Workflow", "definition_of", "workflow"]
 
 DURATION_S_MAX = 100 * 366 * 86_400
 """The longest delay or deadline, in seconds."""
@@ -25,6 +26,18 @@ DURATION_S_MAX = 100 * 366 * 86_400
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+C = TypeVar("C")
+F_co = TypeVar("F_co", covariant=True)
+
+_DEFINITION = "__workflow__"
+
+
+class Runs(Protocol[F_co]):
+    """What a type checker takes an instance of a workflow class for: something with ``run``."""
+
+    @property
+    def run(self) -> F_co:
+        """The coroutine function."""
 
 
 class Workflow(Generic[P, R_co]):
@@ -35,7 +48,8 @@ class Workflow(Generic[P, R_co]):
     plain functions: good for a unit test, without durability.
 
     Attributes:
-        function: the author's function.
+        function: the author's function; of a class, its ``run``.
+        form: what the author's class declares, if it is one.
         name: its name in the log.
         version: its version in the log.
         deadline: seconds that it may take, unless its start says otherwise.
@@ -43,7 +57,7 @@ class Workflow(Generic[P, R_co]):
 
     def __init__(
         self,
-        function: Callable[P, Coroutine[Any, Any, R_co]],
+        function: Callable[P, Coroutine[Any, Any, R_co]] | type,
         *,
         name: str | None,
         version: int,
@@ -51,11 +65,16 @@ class Workflow(Generic[P, R_co]):
         namespace: dict[str, Any] | None,
     ) -> None:
         """Declare the workflow; annotations are resolved when an engine takes it."""
-        if not inspect.iscoroutinefunction(function):
+        self._source = function
+        own_name = getattr(function, "__name__", None)
+        self.form = ClassForm(function, namespace) if isinstance(function, type) else None
+        self.function: Callable[P, Coroutine[Any, Any, R_co]] = (
+            function if self.form is None else self.form.run
+        )
+        if not inspect.iscoroutinefunction(self.function):
             message = f"a workflow must be an `async def`, not {function!r}"
             raise DefinitionError(message)
-        self.function = function
-        self.name = checked_name(function.__name__ if name is None else name, "workflow")
+        self.name = checked_name(own_name if name is None else name, "workflow")
         if not _is_count(version):
             message = f"workflow {self.name!r}: version={version!r} must be an int, 0 or more"
             raise DefinitionError(message)
@@ -65,7 +84,8 @@ class Workflow(Generic[P, R_co]):
             raise DefinitionError(message)
         self.deadline = deadline
         self._namespace = namespace
-        functools.update_wrapper(self, function)
+        wrapped: Any = function
+        functools.update_wrapper(self, wrapped, updated=() if self.form else ("__dict__",))
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
         """Run the workflow: as a child inside another workflow, plainly anywhere else.
@@ -82,10 +102,21 @@ class Workflow(Generic[P, R_co]):
             return runtime.call_child(self, args, kwargs)
         return self.function(*args, **kwargs)
 
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        """Return the coroutine of a new run, for an execution."""
+        if self.form is not None:
+            return self.form.begin(*args, **kwargs)
+        return self.function(*args, **kwargs)
+
     @functools.cached_property
     def signature(self) -> Signature:
         """The payloads of the workflow; raises `DefinitionError` if its annotations are wrong."""
-        return Signature(self.function, f"workflow {self.name!r}", self._namespace)
+        where = f"workflow {self.name!r}"
+        if self.form is None:
+            return Signature(self.function, where, self._namespace)
+        for method in self.form.methods.values():
+            _ = method.signature
+        return Signature(self.function, where, self._namespace, method=True)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -93,7 +124,15 @@ class Workflow(Generic[P, R_co]):
 
         It changes with the function, not with comments, layout or what the function calls.
         """
-        return fingerprint(self.function)
+        return fingerprint(self._source)
+
+
+def definition_of(workflow: object) -> Workflow[..., Any] | None:
+    """Return the definition of a decorated function or class; None for anything else."""
+    if isinstance(workflow, Workflow):
+        return workflow
+    # not that of a base: a class that was not decorated itself is no workflow
+    return vars(workflow).get(_DEFINITION) if isinstance(workflow, type) else None
 
 
 def _is_duration(value: object) -> bool:
@@ -104,6 +143,17 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and value >= 0
 
 
+class _WorkflowDecorator(Protocol):
+    @overload
+    def __call__(self, workflow: type[C], /) -> type[C]: ...  # type: ignore[overload-overlap] # a class makes no coroutine
+    @overload
+    def __call__(self, workflow: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
+
+
+@overload
+def workflow(function: type[C], /) -> type[C]: ...  # type: ignore[overload-overlap] # as above
+
+
 @overload
 def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]: ...
 
@@ -111,11 +161,11 @@ def workflow(function: Callable[P, Coroutine[Any, Any, R]], /) -> Workflow[P, R]
 @overload
 def workflow(
     *, name: str | None = ..., version: int = ..., deadline: float | None = ...
-) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Workflow[P, R]]: ...
+) -> _WorkflowDecorator: ...
 
 
 def workflow(
-    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    function: Callable[..., Any] | None = None,
     /,
     *,
     name: str | None = None,
@@ -124,25 +174,34 @@ def workflow(
 ) -> Any:
     """Make an ``async def`` a workflow: ``@workflow`` or ``@workflow(name="order", version=2)``.
 
+    Or a class with an ``async def run``: each run begins with a fresh instance, whose attributes
+    are as durable as local variables; its methods decorated with ``@signal``, ``@query`` and
+    ``@update`` are called from outside. A decorated class stays the class that it was.
+
     Inside it plain asyncio is durable: ``await`` a step, ``asyncio.sleep``, ``asyncio.timeout``,
     ``gather``, ``TaskGroup``, queues and locks between branches. Everything that touches the
     outside world belongs into a step.
 
     Args:
-        function: the function, when the decorator is used without parentheses.
-        name: the name in the log; the function's own by default.
+        function: the function or class, when the decorator is used without parentheses.
+        name: the name in the log; the function's or class's own by default.
         version: recorded with each start. An engine may hold several versions of one name, and
             what is open stays with the version that it was started with.
         deadline: seconds that it may take from its start; then it is told to end, and fails.
 
     Raises:
-        DefinitionError: the function is no ``async def``, or name or version make no sense.
+        DefinitionError: the function is no ``async def``, the class has no such ``run`` or cannot be
+            made without arguments, or name or version make no sense.
     """
     namespace = local_names(sys._getframe(1))  # noqa: SLF001 - to resolve annotations of local types
 
-    def declare(function: Callable[..., Coroutine[Any, Any, Any]]) -> Workflow[..., Any]:
-        return Workflow(
+    def declare(function: Callable[..., Any]) -> Any:
+        definition: Workflow[..., Any] = Workflow(
             function, name=name, version=version, deadline=deadline, namespace=namespace
         )
+        if definition.form is None:
+            return definition
+        setattr(function, _DEFINITION, definition)
+        return function
 
     return declare if function is None else declare(function)

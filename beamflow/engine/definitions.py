@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from beamflow.authoring.workflow import Workflow
+from beamflow.authoring.workflow import definition_of
 from beamflow.errors import DefinitionError, DuplicateWorkflowError, UnknownWorkflowError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from beamflow.authoring.workflow import Workflow
 
 __all__ = ["Definitions"]
 
@@ -29,14 +31,16 @@ class Definitions:
         DefinitionError: one is no workflow, or its annotations cannot be used.
     """
 
-    def __init__(self, workflows: Iterable[Workflow[..., Any]]) -> None:
+    def __init__(self, workflows: Iterable[object]) -> None:
         """Check them; code that cannot be read back from a log is refused here."""
-        self.workflows = tuple(workflows)
+        self.workflows: tuple[Workflow[..., Any], ...] = ()
         self._versions: dict[str, dict[int, Workflow[..., Any]]] = {}
-        for workflow in self.workflows:
-            if not isinstance(workflow, Workflow):
-                message = f"{workflow!r} is no workflow; decorate it with @workflow"
+        for given in workflows:
+            workflow = definition_of(given)
+            if workflow is None:
+                message = f"{given!r} is no workflow; decorate it with @workflow"
                 raise DefinitionError(message)
+            self.workflows += (workflow,)
             versions = self._versions.setdefault(workflow.name, {})
             if versions.setdefault(workflow.version, workflow) is not workflow:
                 message = (
@@ -55,10 +59,11 @@ class Definitions:
             raise UnknownWorkflowError(self._gone(name, version, versions))
         return found
 
-    def given(self, workflow: object) -> Workflow[..., Any]:
+    def given(self, given: object) -> Workflow[..., Any]:
         """Return the workflow if it is one of these; raises `UnknownWorkflowError`."""
-        if not isinstance(workflow, Workflow):
-            message = f"{workflow!r} is no workflow; decorate it with @workflow"
+        workflow = definition_of(given)
+        if workflow is None:
+            message = f"{given!r} is no workflow; decorate it with @workflow"
             raise UnknownWorkflowError(message)
         if self.get(workflow.name, workflow.version) is not workflow:
             message = (

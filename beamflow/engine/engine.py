@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from beamflow import log
 from beamflow.authoring.workflow import DURATION_S_MAX
+from beamflow.engine.conversation import SignalTarget, signal_event
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from beamflow.authoring.workflow import Workflow
+    from beamflow.authoring.workflow import Runs, Workflow
+    from beamflow.model.events import SignalReceived
     from supervision import Clock, Event, LoopBlocked, SupervisorRef
 
 __all__ = ["Engine"]
@@ -94,7 +96,7 @@ class Engine:
         self,
         store: str | Store,
         *,
-        workflows: Iterable[Workflow[..., Any]],
+        workflows: Iterable[Workflow[..., Any] | type],
         lease_wait: float = 0.0,
         clock: Clock | None = None,
         random: Random | None = None,
@@ -188,12 +190,14 @@ class Engine:
 
     async def start(
         self,
-        workflow: Callable[[*Ts], Coroutine[Any, Any, R]],
+        workflow: Callable[[*Ts], Coroutine[Any, Any, R]]
+        | type[Runs[Callable[[*Ts], Coroutine[Any, Any, R]]]],
         /,
         *args: *Ts,
         id: str | None = None,
         delay: float | None = None,
         deadline: float | datetime | None = None,
+        signal: tuple[SignalTarget, Any] | tuple[SignalTarget, Any, str] | None = None,
     ) -> WorkflowHandle[R]:
         """Start a workflow; returns once its start is in the log.
 
@@ -208,12 +212,16 @@ class Engine:
             deadline: when it must have ended, in seconds from now or as a moment; the workflow's
                 own by default. One that has not ended then is told to end as by ``cancel``, and
                 fails with `WorkflowTimeoutError`. It goes on over restarts.
+            signal: what it is sent to, its payload, and a key if it has one, as for
+                ``handle.signal``: recorded together with the start, before anything else. Where
+                there is such a workflow already, it is sent to that one.
 
         Raises:
             UnknownWorkflowError: the engine was not given this workflow, or another version of it.
             ValueError: the delay or the deadline makes no sense.
             PayloadError: the arguments do not fit the annotations, or JSON.
             WorkflowExistsError: the id is taken by another workflow or other arguments.
+            WorkflowClosedError: there is such a workflow, and it has ended and takes no signal.
             StoreError: the start may not be in the log; the same call again settles it.
             EngineStoppedError: the engine is not running.
         """
@@ -222,16 +230,23 @@ class Engine:
         payload = arguments.encode(args, {})
         arguments.decode(payload)
         workflow_id = self._services.mint_id() if id is None else checked_workflow_id(id)
+        message = None if signal is None else signal_event(self._services.mint_id(), signal)
         await self._begin(
             workflow_id,
             definition,
             payload,
+            signal=message,
             begin_at=self._moment(delay, "delay"),
             deadline=self._moment(
                 definition.deadline if deadline is None else deadline, "deadline"
             ),
         )
-        return WorkflowHandle(self._services, self._workflows, workflow_id, definition)
+        handle: WorkflowHandle[R] = WorkflowHandle(
+            self._services, self._workflows, workflow_id, definition
+        )
+        if message is not None:
+            await handle.send_again(message)
+        return handle
 
     def handle(self, id: str) -> WorkflowHandle[Any]:
         """Return a handle of any workflow of the store; whether there is one shows at its use."""
@@ -292,6 +307,7 @@ class Engine:
         payload: bytes,
         retry_of: str = "",
         *,
+        signal: SignalReceived | None = None,
         begin_at: int | None = None,
         deadline: int | None = None,
     ) -> None:
@@ -305,7 +321,7 @@ class Engine:
             begin_at=begin_at,
             deadline=deadline,
         )
-        await self._workflows.begin(workflow_id, started)
+        await self._workflows.begin(workflow_id, started, signal)
 
     async def _again(self, letter: DeadLetter) -> str:
         """Send a dead letter round again; see `DeadLetters.retry`."""

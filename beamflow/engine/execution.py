@@ -22,7 +22,9 @@ from msgspec import Raw
 
 from beamflow.authoring.saga import current_saga
 from beamflow.engine.child_call import ChildCall
+from beamflow.engine.conditions import Conditions
 from beamflow.engine.failure import raised
+from beamflow.engine.inbox import Inbox
 from beamflow.engine.notes import Notes
 from beamflow.engine.patches import Patches
 from beamflow.engine.saga import Rollback, Unwinding, saga_of
@@ -69,8 +71,9 @@ from beamflow.model.events import (
 from beamflow.model.ids import child_id
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Sequence
+    from collections.abc import Callable, Container, Coroutine, Sequence
 
+    from beamflow.authoring.handlers import Handler
     from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
     from beamflow.authoring.workflow import Workflow
@@ -101,19 +104,21 @@ class Execution(WorkflowLoop):
         way_back: the compensations of the workflow as a whole, once it has failed.
         patches: what the code was answered about its patches; None before it asks.
         replayed: the log while it is being replayed, None when the code runs live.
+        conditions: what the code waits until; None before the first time.
     """
 
     __slots__ = (
+        "_broken_by",
         "_commands",
+        "_inbox",
         "_main",
         "_main_ended",
         "_ops",
         "_random",
-        "_signals",
         "_taken_away",
-        "_waiters",
         "calls",
         "children",
+        "conditions",
         "input",
         "notes",
         "patches",
@@ -147,8 +152,9 @@ class Execution(WorkflowLoop):
         self._taken_away = False
         self.told_to_end: CancelRequested | None = None
         self._random: Random | None = None
-        self._signals: dict[str, list[Raw]] = {}
-        self._waiters: dict[str, list[asyncio.Future[Raw]]] = {}
+        self._inbox: Inbox | None = None
+        self.conditions: Conditions | None = None
+        self._broken_by: BaseException | None = None
 
     # For whoever drives it
 
@@ -186,7 +192,7 @@ class Execution(WorkflowLoop):
                 del self.timers[event.op]
             case SignalReceived():
                 self.now = time
-                self._offer(event.name, event.payload)
+                self.inbox.offer(event.name, event.payload)
                 self._activate()
             case WorkflowStarted():
                 self.input = event.input
@@ -233,9 +239,12 @@ class Execution(WorkflowLoop):
 
     def close(self) -> None:
         """Take the code out of memory; see `WorkflowLoop.close`."""
-        self._signals.clear()
+        if self._inbox is not None:
+            self._inbox.clear()
         super().close()
         self.rollbacks = ()
+        self._inbox = None
+        self.conditions = None
         self._main = None  # it has this loop: what has ended is not left to the collector
 
     @property
@@ -249,6 +258,8 @@ class Execution(WorkflowLoop):
         main = self._main
         if not self._main_ended:
             return None
+        if self._broken_by is not None:
+            return self._broken_by
         if main is None or self._taken_away or main.cancelled():
             return CancelledError()
         return main.exception()
@@ -256,6 +267,8 @@ class Execution(WorkflowLoop):
     def outcome(self) -> Any:
         """Return what the function returned, or raise what it raised; only once it has `ended`."""
         assert self._main is not None
+        if self._broken_by is not None:
+            raise self._broken_by
         return self._main.result()
 
     @property
@@ -268,7 +281,14 @@ class Execution(WorkflowLoop):
     @property
     def awaited_signals(self) -> tuple[str, ...]:
         """Names of the signals that the code waits for."""
-        return tuple(name for name, waiters in self._waiters.items() if waiters)
+        return () if self._inbox is None else self._inbox.awaited
+
+    @property
+    def inbox(self) -> Inbox:
+        """What others send to the code."""
+        if self._inbox is None:
+            self._inbox = Inbox(self, self.fail)
+        return self._inbox
 
     # For workflow code, by way of the context functions
 
@@ -315,23 +335,30 @@ class Execution(WorkflowLoop):
 
     async def receive(self, name: str, payload: Payload[Any]) -> Any:
         """Take the next signal of that name, waiting for one if need be."""
-        kept = self._signals.get(name)
-        if kept:
-            signal = kept.pop(0)
-            if not kept:
-                del self._signals[name]
-            return payload.decode(signal)
-        waiter: asyncio.Future[Raw] = self.create_future()
-        waiters = self._waiters.setdefault(name, [])
-        waiters.append(waiter)
-        try:
-            signal = await waiter
-        finally:
-            if waiter in waiters:
-                waiters.remove(waiter)
-            if not waiters:
-                self._waiters.pop(name, None)
-        return payload.decode(signal)
+        return payload.decode(await self.inbox.receive(name))
+
+    def until(self, condition: Callable[[], object]) -> Coroutine[Any, Any, None]:
+        """Wait until the condition holds."""
+        if self.conditions is None:
+            self.conditions = Conditions(self)
+        return self.conditions.wait(condition)
+
+    def handle(self, handler: Handler) -> None:
+        """Have a function called from outside."""
+        self.inbox.register(handler)
+
+    def check_signal(self, name: str, payload: Raw) -> None:
+        """Raise `PayloadError` if the signal has a handler that cannot read it."""
+        if self._inbox is not None:
+            self._inbox.check(name, payload)
+
+    def fail(self, error: BaseException) -> None:
+        """A handler has raised: the workflow ends by that, as by an error of its own."""
+        if self._closed or self._main_ended or self._broken_by is not None:
+            return
+        self._broken_by = error
+        if self._main is not None:
+            self._main.cancel()
 
     def note(self, event: Note) -> None:
         """Have an event recorded with what led to it."""
@@ -403,7 +430,7 @@ class Execution(WorkflowLoop):
     def _begin(self, time: int) -> None:
         self.now = time
         args, kwargs = self.workflow.signature.arguments.decode(self.input)
-        code = self.workflow.function(*args, **kwargs)
+        code = self.workflow.begin(args, kwargs)
         # in a context of its own: what the host has set in its own is not in the log
         self._main = self.create_task(code, name="main", context=Context())
         self._activate()
@@ -494,20 +521,13 @@ class Execution(WorkflowLoop):
         call.deliver(event)
         self._activate()
 
-    def _offer(self, name: str, signal: Raw) -> None:
-        for waiter in self._waiters.get(name, ()):
-            if not waiter.done():
-                waiter.set_result(signal)
-                return
-        self._signals.setdefault(name, []).append(signal)
-
     def _activate(self) -> None:
         """Let the code run, then number what it has asked for."""
-        self.drain()
+        self._run()
         if self._main is not None and self._main.done():
             self._wind_up(self._main)
         while self.rollbacks and self._roll_back():
-            self.drain()
+            self._run()
             if self._main is not None and self._main.done():
                 self._wind_up(self._main)
         if self.issued:
@@ -531,6 +551,11 @@ class Execution(WorkflowLoop):
                 return True
         return False
 
+    def _run(self) -> None:
+        self.drain()
+        if self.conditions is not None:
+            self.conditions.look()
+
     def _wind_up(self, main: WorkflowTask) -> None:
         """The function has ended: cancel what it left running, then close its generators."""
         if not self._main_ended:
@@ -539,11 +564,11 @@ class Execution(WorkflowLoop):
                 main.exception()
             for task in self.tasks:
                 task.cancel()
-            self.drain()
+            self._run()
         if not self.tasks_by_number and self.generators:
             for generator in self.generators:
                 _ = self.create_task(generator.aclose())
-            self.drain()
+            self._run()
 
     def _number_issued(self) -> None:
         for item in self.issued:

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import msgspec
 
-from beamflow.engine.messages import ControlRequest, Signal, Waiting
+from beamflow.engine.conversation import Conversation, closed_error, give_up
+from beamflow.engine.messages import ControlRequest, Waiting
 from beamflow.engine.parking import parked_error
 from beamflow.engine.steering import GRACE_S, refusal
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import (
-    StoreUnavailableError,
     WorkflowCancelledError,
-    WorkflowClosedError,
     WorkflowFailedError,
-    WorkflowNotFoundError,
     WorkflowTimeoutError,
 )
 from beamflow.model.codec import encode_json
 from beamflow.model.events import (
-    Ended,
-    SignalReceived,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
@@ -32,13 +28,10 @@ from beamflow.model.status import Control, WorkflowState, allows
 from supervision import ActorStoppedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from beamflow.authoring.workflow import Workflow
     from beamflow.engine.services import Services
     from beamflow.engine.workflows import Workflows
-    from beamflow.model.events import Event, Recorded
-    from beamflow.stores.base import Summary
+    from beamflow.model.events import Event
 
 __all__ = ["WorkflowHandle", "WorkflowStatus"]
 
@@ -66,7 +59,7 @@ class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
     """``"step charge"``, ``"timer"``, ``"signal approval"`` …, while it is in memory."""
 
 
-class WorkflowHandle(Generic[R]):
+class WorkflowHandle(Conversation, Generic[R]):
     """A workflow, addressed by its id. Made by ``engine.start`` and ``engine.handle``.
 
     A handle keeps nothing of the workflow: make as many as you like, at any time.
@@ -83,14 +76,8 @@ class WorkflowHandle(Generic[R]):
         definition: Workflow[..., R] | None,
     ) -> None:
         """Made by the engine."""
-        self.id = workflow_id
-        self._services = services
-        self._workflows = workflows
+        super().__init__(services, workflows, workflow_id)
         self._definition = definition
-
-    def __repr__(self) -> str:
-        """Show the id."""
-        return f"<{type(self).__name__} {self.id!r}>"
 
     async def result(self, timeout: float | None = None) -> R:
         """Wait for the end and return what the workflow returned, converted by its annotation.
@@ -132,45 +119,6 @@ class WorkflowHandle(Generic[R]):
             error=summary.error,
             waiting_for=waiting,
         )
-
-    async def signal(self, name: str, payload: Any = None) -> None:
-        """Send a signal; returns once it is in the log, from where the workflow receives it.
-
-        Signals that one task sends one after the other are received in that order. A workflow that
-        does not ask for it yet finds it when it does.
-
-        Raises:
-            PayloadError: the payload cannot be written as JSON.
-            WorkflowClosedError: the workflow has ended.
-            WorkflowParkedError: it stands still; send the signal again when it goes on.
-            WorkflowNotFoundError: there is no such workflow.
-            StoreError: the signal may not be in the log.
-            EngineStoppedError: likewise, the engine is stopping.
-        """
-        services = self._services
-        encode_json(name, "name of a signal")
-        data = encode_json(payload, f"signal {name!r}")
-        again = False
-        signal_id = services.mint_id()
-        while True:
-            if self.id not in services.actors:
-                await self._check_open(name)
-            ref = await self._workflows.wake(self.id)
-            if ref is None:
-                continue
-            acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            monitor = ref.monitor(partial(_give_up, acknowledged))
-            ref.cast(Signal(signal_id, name, data, acknowledged, again=again))
-            try:
-                await asyncio.wait({acknowledged})
-            finally:
-                monitor.cancel()
-                acknowledged.cancel()
-            if not acknowledged.cancelled():
-                return acknowledged.result()
-            if await self._is_recorded(signal_id):
-                return None
-            again = True
 
     async def pause(self, reason: str = "") -> None:
         """Begin nothing new: returns once that is in the log.
@@ -236,60 +184,7 @@ class WorkflowHandle(Generic[R]):
         """
         await self._control(Control.TERMINATE, None, reason)
 
-    async def history(self) -> list[Recorded]:
-        """Return the workflow's events so far, oldest first.
-
-        Raises:
-            WorkflowNotFoundError: there is no such workflow.
-            CorruptLogError: an event is damaged.
-            EngineStoppedError: the engine is not running.
-        """
-        history = await self._services.opened.read(self.id)
-        if not history:
-            self._not_found()
-        return history
-
-    async def events(self, after: int = 0) -> AsyncIterator[Recorded]:
-        """Follow the log: all events after a sequence number, then each new one, to the last.
-
-        Suspends while nothing is new. Ends with the workflow's last event, or with the engine.
-        Nothing is left out or repeated.
-
-        Raises:
-            WorkflowNotFoundError: there is no such workflow.
-            CorruptLogError: an event is damaged.
-            EngineStoppedError: the engine is not running.
-        """
-        services = self._services
-        closed = not (await self._summary()).state.is_open
-        follower = services.follow(self.id)
-        try:
-            while True:
-                follower.clear()
-                for recorded in await self._news(after):
-                    yield recorded
-                    after = recorded.seq
-                    if isinstance(recorded.event, Ended):
-                        return
-                if closed or services.stopped:
-                    return
-                await follower.wait()
-        finally:
-            services.unfollow(self.id, follower)
-
     # Behind it
-
-    async def _news(self, after: int) -> list[Recorded]:
-        """Return what follows a sequence number; nothing while the store is being opened again."""
-        services = self._services
-        if services.lease is None:
-            return []
-        try:
-            return await services.store.read(self.id, after)
-        except StoreUnavailableError:
-            if services.lease is None:
-                return []
-            raise
 
     async def _control(
         self,
@@ -308,7 +203,7 @@ class WorkflowHandle(Generic[R]):
             if not state.is_open:
                 if again and control is Control.TERMINATE:
                     return
-                raise _closed(self.id, state, control.value)
+                raise closed_error(self.id, state, control.value)
             if not allows(state, control):
                 raise refusal(self.id, state, control)
             if state is WorkflowState.PARKED and control is Control.TERMINATE:
@@ -329,7 +224,7 @@ class WorkflowHandle(Generic[R]):
         if ref is None:
             return False
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        monitor = ref.monitor(partial(_give_up, acknowledged))
+        monitor = ref.monitor(partial(give_up, acknowledged))
         ref.cast(ControlRequest(control, acknowledged, reason=reason, grace_s=grace_s))
         try:
             await asyncio.wait({acknowledged})
@@ -382,38 +277,3 @@ class WorkflowHandle(Generic[R]):
                 )
             case _:
                 raise AssertionError(event)
-
-    async def _check_open(self, signal: str) -> None:
-        summary = await self._summary()
-        if summary.state is WorkflowState.PARKED:
-            raise await parked_error(self._services, self.id, f"signal {signal!r} was not taken: ")
-        if not summary.state.is_open:
-            raise _closed(self.id, summary.state, f"signal {signal!r}")
-
-    async def _summary(self) -> Summary:
-        summary = await self._services.opened.summary(self.id)
-        if summary is None:
-            self._not_found()
-        return summary
-
-    async def _is_recorded(self, signal_id: str) -> bool:
-        return any(
-            isinstance(recorded.event, SignalReceived) and recorded.event.id == signal_id
-            for recorded in await self._services.opened.read(self.id)
-        )
-
-    def _not_found(self) -> NoReturn:
-        message = f"no workflow has the id {self.id!r}; start it with engine.start(..., id=...)"
-        raise WorkflowNotFoundError(self.id, message)
-
-
-def _closed(workflow_id: str, state: WorkflowState, asked: str) -> WorkflowClosedError:
-    message = (
-        f"workflow {workflow_id!r} is {state.value} and takes no {asked}; start another one under "
-        f"a new id"
-    )
-    return WorkflowClosedError(workflow_id, message)
-
-
-def _give_up(acknowledged: asyncio.Future[None], _down: object) -> None:
-    acknowledged.cancel()

@@ -36,7 +36,7 @@ class Waiting:
 class Signal:
     """A signal on its way; ``acknowledged`` is settled once it is in the log, or cannot be."""
 
-    __slots__ = ("acknowledged", "again", "id", "name", "payload")
+    __slots__ = ("acknowledged", "id", "key", "may_be_known", "name", "payload")
 
     def __init__(
         self,
@@ -46,9 +46,11 @@ class Signal:
         acknowledged: asyncio.Future[None],
         *,
         again: bool,
+        key: str = "",
     ) -> None:
         """Keep what is sent, who is told, and whether an actor that has ended may have taken it."""
-        self.again = again
+        self.may_be_known = again or bool(key)
+        self.key = key
         self.id = signal_id
         self.name = name
         self.payload = payload

@@ -41,6 +41,7 @@ from beamflow.engine.parking import (
     parked_error,
 )
 from beamflow.engine.pending import Pending
+from beamflow.engine.reception import Reception
 from beamflow.engine.replay import replay
 from beamflow.engine.steering import Steering
 from beamflow.errors import (
@@ -70,7 +71,6 @@ from beamflow.model.events import (
     Ended,
     Event,
     Recorded,
-    SignalReceived,
     StepFailed,
     StepHeartbeat,
     TimerCancelled,
@@ -91,6 +91,7 @@ if TYPE_CHECKING:
 
     from beamflow.engine.services import Services
     from beamflow.model.commands import Command
+    from beamflow.model.events import SignalReceived
 
 __all__ = ["WorkflowActor"]
 
@@ -104,6 +105,7 @@ class WorkflowActor(Actor):
         services: what the engine's actors share.
         workflow_id: which workflow.
         started: its first event, when it is being started; None to go on from the log.
+        signal: what is recorded together with the start, if anything is.
         accepted: settled once the start is in the log, or cannot be.
         parked: whether it goes on after it was parked.
     """
@@ -118,17 +120,20 @@ class WorkflowActor(Actor):
         started: WorkflowStarted | None = None,
         accepted: asyncio.Future[bool] | None = None,
         *,
+        signal: SignalReceived | None = None,
         parked: bool = False,
     ) -> None:
         """Prepare; nothing happens before `init`."""
         self.services = services
         self.workflow_id = workflow_id
         self._started = started
+        self._signal = signal
         self._accepted = accepted
         self._parked = parked
         self._first: WorkflowStarted | None = None
         self._execution: Execution | None = None
         self._steering = Steering()
+        self._reception = Reception(services, workflow_id)
         self._seq = 0
         self._time = 0
         self._pending = Pending(self, services, workflow_id)
@@ -211,6 +216,8 @@ class WorkflowActor(Actor):
         undoing = [undo for unwinding in execution.unwindings for undo in unwinding.ready()]
         compensations = [f"compensation of step {undo.call.step.name}" for undo in undoing]
         children = [f"child {call.id}" for call in execution.children.values()]
+        if execution.conditions:
+            signals.append("condition")
         return (*compensations, *steps, *children, *timers, *signals)
 
     async def _take(self, messages: list[object], events: list[Event]) -> None:
@@ -220,10 +227,7 @@ class WorkflowActor(Actor):
         append with their cause. Nobody sees what it came to before that is durable: if the append
         fails, this life and all that it has computed are over.
         """
-        for message in messages:
-            if type(message) is Signal and message.again:
-                messages = await self._not_recorded(messages)
-                break
+        await self._reception.prepare(messages)
         code = self._code
         time = max(self.services.now(), self._time)
         problem: Exception | None = None
@@ -283,21 +287,6 @@ class WorkflowActor(Actor):
             self._children = Children(self, self.services, self.workflow_id)
         return self._children
 
-    async def _not_recorded(self, messages: list[object]) -> list[object]:
-        """Leave out, and acknowledge, the signals that an earlier life has recorded."""
-        recorded = {
-            one.event.id
-            for one in await self.services.store.read(self.workflow_id)
-            if isinstance(one.event, SignalReceived)
-        }
-        left = []
-        for message in messages:
-            if type(message) is not Signal or message.id not in recorded:
-                left.append(message)
-            elif not message.acknowledged.done():
-                message.acknowledged.set_result(None)
-        return left
-
     def _events_of(self, message: object) -> tuple[Event, ...]:
         """Return the events a message comes to; none when it is out of date."""
         match message:
@@ -322,9 +311,7 @@ class WorkflowActor(Actor):
             case ChildNews():
                 return self._offspring.events_of(message)
             case Signal():
-                return (
-                    SignalReceived(id=message.id, name=message.name, payload=Raw(message.payload)),
-                )
+                return self._reception.signal(self._code, message)
             case Rung():
                 self._pending.timers.pop(message.alarm.value, None)
                 rung = self._steering.rung(
@@ -376,19 +363,21 @@ class WorkflowActor(Actor):
     async def _began(self, started: WorkflowStarted) -> bool:
         """Append the start; False when there is such a workflow already, which then goes on."""
         time = self.services.now()
+        events: list[Event] = [started] if self._signal is None else [started, self._signal]
         try:
-            await self._append([started], time)
+            await self._append(events, time)
         except ConflictError:
             return False
         except PayloadError as error:
             self._accept(error)
             raise Stop("normal") from error
-        self._appended([started], time)
+        self._appended(events, time)
         definition = self.services.definitions.get(started.workflow, started.version)
         self._first = started
         self._execution = new_execution(definition, self.workflow_id)
         self._accept(None)
-        self._deliver(1, time, started)
+        for seq, event in enumerate(events, 1):
+            self._deliver(seq, time, event)
         if started.begin_at is not None or started.deadline is not None:
             self._pending.set_alarms(self._steering.alarms())
         return True

@@ -17,7 +17,7 @@ import sys
 import warnings
 from asyncio import events
 from math import isnan
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVarTuple
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, TypeVarTuple
 
 from beamflow.authoring.runtime import WorkflowRuntime
 from beamflow.engine.workflow_task import TaskHome, WorkflowTask
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MICROSECONDS", "LoopTimer", "WorkflowLoop"]
 
+R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 MICROSECONDS = 1_000_000
@@ -108,6 +109,14 @@ class WorkflowLoop(TaskHome):
         if self._generators:
             self._generators = tuple(each for each in self._generators if _is_unfinished(each))
 
+    def inside(self, function: Callable[[], R]) -> R:
+        """Call a function with this loop as the running one; nothing else runs."""
+        entered = self._enter()
+        try:
+            return function()
+        finally:
+            self._leave(*entered)
+
     def _enter(self) -> tuple[Any, Any]:
         """Become the thread's running loop."""
         host = self._host = events._get_running_loop()
@@ -134,7 +143,7 @@ class WorkflowLoop(TaskHome):
             ready, self.ready = self.ready, []
             budget -= len(ready)
             if budget < 0:
-                self._refuse_to_spin()
+                self.refuse_to_spin()
             for handle in ready:
                 if handle._cancelled:
                     continue
@@ -150,7 +159,8 @@ class WorkflowLoop(TaskHome):
                     self.ready.extend(self._set_aside)
                     self._set_aside = ()
 
-    def _refuse_to_spin(self) -> NoReturn:
+    def refuse_to_spin(self) -> NoReturn:
+        """Raise `HostLoopError`: the code runs on and on."""
         message = (
             f"workflow {self.workflow_id!r} ran {_CALLBACKS_MAX:,} callbacks in one activation and "
             f"still waits for nothing durable: look for a loop around `await asyncio.sleep(0)`"

@@ -14,7 +14,7 @@ from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
 
 if TYPE_CHECKING:
     from beamflow.engine.services import Services
-    from beamflow.model.events import WorkflowStarted
+    from beamflow.model.events import SignalReceived, WorkflowStarted
     from supervision import ActorRef
 
 __all__ = ["Workflows"]
@@ -41,8 +41,15 @@ class Workflows:
         self._supervisor = DynamicSupervisor(max_restarts=10_000, max_seconds=1.0)
         return self._supervisor
 
-    async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
+    async def begin(
+        self, workflow_id: str, started: WorkflowStarted, signal: SignalReceived | None = None
+    ) -> None:
         """Start a workflow; returns once its start is in the log. The same start twice is one.
+
+        Args:
+            workflow_id: its id.
+            started: its first event.
+            signal: recorded together with the start; not where there is such a workflow already.
 
         Raises:
             WorkflowExistsError: the id is taken by another workflow or input.
@@ -53,7 +60,7 @@ class Workflows:
             there = self._awake(workflow_id)
             if there is None:
                 accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                ref = await self._spawn(workflow_id, started, accepted)
+                ref = await self._spawn(workflow_id, started, accepted, signal=signal)
                 if ref is not None and await _settled(accepted, ref):
                     return
             else:
@@ -121,9 +128,18 @@ class Workflows:
         started: WorkflowStarted | None,
         accepted: asyncio.Future[bool] | None,
         *,
+        signal: SignalReceived | None = None,
         parked: bool = False,
     ) -> ActorRef | None:
-        make = partial(WorkflowActor, self._services, workflow_id, started, accepted, parked=parked)
+        make = partial(
+            WorkflowActor,
+            self._services,
+            workflow_id,
+            started,
+            accepted,
+            signal=signal,
+            parked=parked,
+        )
         return await self._start(ChildSpec(workflow_id, make, restart=Restart.TRANSIENT))
 
     async def _start(self, spec: ChildSpec) -> ActorRef | None:

@@ -16,6 +16,7 @@ TASK_HOMES = {
     "supervision/spawned.py",  # those that an actor spawns
     "supervision/virtual.py",  # the first task of what a test may cut off
     "beamflow/engine/execution.py",  # the main task of a workflow, on the workflow's own loop
+    "beamflow/engine/inbox.py",  # the handlers of a workflow, on the same loop
     "beamflow/engine/replay.py",  # the same tasks, made once more to see which line makes them
     "beamflow/testing/store_suite/served.py",  # what serves the store under test
     "beamflow/testing/store_suite/lifecycle.py",  # the writers of a test

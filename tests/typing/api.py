@@ -18,9 +18,13 @@ from beamflow import (
     Engine,
     Retry,
     WorkflowHandle,
+    query,
     receive,
+    signal,
     start_child,
     step,
+    until,
+    update,
     workflow,
 )
 
@@ -123,6 +127,76 @@ async def parent(application: Application) -> str:
     await start_child(renamed, "one")  # type: ignore[arg-type] # not a number
     await start_child(renamed, 1, on_close="forget")  # type: ignore[arg-type] # no such policy
     return held.id
+
+
+@workflow
+class Order:
+    """A workflow as a class: its handlers are typed names on the class, methods on an instance."""
+
+    def __init__(self) -> None:
+        """Nothing is needed to make one."""
+        self.paid = 0
+
+    async def run(self, customer: str, plan: str = "basic") -> Policy:
+        """It is started with these arguments."""
+        await until(lambda: self.paid > 0)
+        assert_type(self.total("EUR"), int)
+        assert_type(await receive(Application), Application)
+        assert_type(await start_child(Order, "bob"), ChildHandle[Policy])
+        return Policy(customer + plan)
+
+    @signal
+    async def pay(self, amount: int) -> None:
+        """A signal has one payload."""
+        self.paid += amount
+
+    @signal(name="halt")
+    def stop(self) -> None:
+        """Or none."""
+
+    @query
+    def total(self, currency: str = "EUR") -> int:
+        """A query may have any parameters."""
+        return self.paid if currency else 0
+
+    @update
+    async def add(self, item: Application) -> str:
+        """An update may wait."""
+        return item.customer
+
+    @add.validator
+    def check(self, item: Application) -> None:
+        """Its validator takes what it takes."""
+
+    @add.validator  # type: ignore[arg-type] # the item is an Application
+    def check_another(self, item: int) -> None:
+        """And nothing else."""
+
+    @update(name="take_out")
+    def remove(self, item: Application, count: int = 1) -> bool:
+        """Or not wait."""
+        return bool(item) and count > 0
+
+
+async def talk(engine: Engine) -> None:
+    """What is sent to a workflow class, and what comes back."""
+    handle = await engine.start(Order, "ann")
+    assert_type(handle, WorkflowHandle[Policy])
+    assert_type(await engine.start(Order, "ann", "gold", id="1"), WorkflowHandle[Policy])
+    await engine.start(Order, "ann", signal=(Order.pay, 3, "key"))
+    await engine.start(Order, 42)  # type: ignore[arg-type] # not a str
+    await engine.start(Order)  # type: ignore[arg-type] # the customer is missing
+    await handle.signal(Order.pay, 3, key="first")
+    await handle.signal(Order.stop)
+    await handle.signal("pay", 3)
+    await handle.signal(Application, Application("ann"))
+    await handle.signal(Order.pay, "much")  # type: ignore[arg-type] # not an int
+    await handle.signal(Order.pay)  # type: ignore[arg-type] # the payload is missing
+    await handle.signal(Order.total, "EUR")  # type: ignore[arg-type] # that is a query
+    assert_type(await handle.published("place"), Any)
+    assert_type(await handle.published("place", Policy, timeout=3), Policy)
+    async for number in handle.watch("number", int):
+        assert_type(number, int)
 
 
 async def host(application: Application) -> None:

@@ -47,6 +47,7 @@ def test_called_in_another_workflow_it_is_a_child() -> None:
     (command,) = driver.commands
     assert isinstance(command, StartChild)
     assert (command.name, command.version, command.id) == ("count", 1, "wf/1")
+    driver.execution.close()
 
 
 def plain() -> None: ...

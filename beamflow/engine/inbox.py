@@ -1,0 +1,168 @@
+"""The inbox of a run: signals that are kept or awaited, and the functions that others may call."""
+
+from __future__ import annotations
+
+import inspect
+from asyncio import CancelledError
+from collections import deque
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from beamflow.errors import DefinitionError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from msgspec import Raw
+
+    from beamflow.authoring.handlers import Handler
+    from beamflow.engine.workflow_loop import WorkflowLoop
+
+
+__all__ = ["Inbox"]
+
+
+class _Kept(NamedTuple):
+    number: int
+    payload: Raw
+
+
+class Inbox:
+    """What others send to one run of a workflow's code.
+
+    A signal goes to the handler of its name if there is one, else to whoever has waited longest to
+    receive it, else it is kept until somebody asks. Each goes to one, in the order of arrival.
+
+    Args:
+        loop: what the code runs on.
+        fail: ends the workflow by an error that a handler has raised.
+
+    Attributes:
+        handlers: what the code has registered, by kind and name.
+    """
+
+    __slots__ = ("_arrived", "_fail", "_kept", "_loop", "_waiters", "handlers")
+
+    def __init__(self, loop: WorkflowLoop, fail: Callable[[BaseException], None]) -> None:
+        """Begin empty."""
+        self._loop = loop
+        self._fail = fail
+        self._arrived = 0
+        self._kept: dict[str, deque[_Kept]] = {}
+        self._waiters: dict[str, list[asyncio.Future[_Kept]]] = {}
+        self.handlers: dict[tuple[str, str], Handler] = {}
+
+    # Signals
+
+    def offer(self, name: str, payload: Raw) -> None:
+        """Take the next signal; whoever it is for runs when the loop is drained."""
+        self._arrived += 1
+        signal = _Kept(self._arrived, payload)
+        handler = self.handlers.get(("signal", name))
+        if handler is not None:
+            self._call(handler, payload)
+        elif not self._handed_over(name, signal):
+            self._kept.setdefault(name, deque()).append(signal)
+
+    def check(self, name: str, payload: Raw) -> None:
+        """Raise `PayloadError` if the signal has a handler that cannot read it."""
+        handler = self.handlers.get(("signal", name))
+        if handler is not None:
+            handler.arguments(payload)
+
+    async def receive(self, name: str) -> Raw:
+        """Take the next signal of that name, waiting for one if need be.
+
+        Raises:
+            DefinitionError: a handler takes them.
+        """
+        if ("signal", name) in self.handlers:
+            message = f"signal {name!r} has a handler, which takes them all: receive another one"
+            raise DefinitionError(message)
+        kept = self._kept.get(name)
+        if kept:
+            signal = kept.popleft()
+            if not kept:
+                del self._kept[name]
+            return signal.payload
+        waiter: asyncio.Future[_Kept] = self._loop.create_future()
+        waiters = self._waiters.setdefault(name, [])
+        waiters.append(waiter)
+        try:
+            return (await waiter).payload
+        except CancelledError:
+            if waiter.done() and not waiter.cancelled():  # it came, and nobody is there to take it
+                self._put_back(name, waiter.result())
+            raise
+        finally:
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[name]
+
+    @property
+    def awaited(self) -> tuple[str, ...]:
+        """Names of the signals that the code waits to receive."""
+        return tuple(self._waiters)
+
+    @property
+    def unreceived(self) -> tuple[tuple[str, Raw], ...]:
+        """Name and payload of the signals that nobody has taken, oldest first."""
+        kept = [(signal, name) for name, signals in self._kept.items() for signal in signals]
+        kept.sort(key=lambda one: one[0].number)
+        return tuple((name, signal.payload) for signal, name in kept)
+
+    def _handed_over(self, name: str, signal: _Kept) -> bool:
+        for waiter in self._waiters.get(name, ()):
+            if not waiter.done():
+                waiter.set_result(signal)
+                return True
+        return False
+
+    def _put_back(self, name: str, signal: _Kept) -> None:
+        if not self._handed_over(name, signal):
+            self._kept.setdefault(name, deque()).appendleft(signal)
+
+    def clear(self) -> None:
+        """Forget what was kept: code that is being taken away receives nothing any more."""
+        self._kept.clear()
+
+    # Handlers
+
+    def register(self, handler: Handler) -> None:
+        """Have a function called from outside; signals of its name that were kept come first.
+
+        Raises:
+            DefinitionError: the name is taken, or the code waits to receive it.
+        """
+        key = (handler.kind, handler.name)
+        if key in self.handlers:
+            message = f"{handler} has a handler already; register each name once"
+            raise DefinitionError(message)
+        if handler.kind == "signal":
+            if handler.name in self._waiters:
+                message = f"{handler} is waited for by receive(): it cannot have a handler as well"
+                raise DefinitionError(message)
+            for signal in self._kept.pop(handler.name, ()):
+                self._call(handler, signal.payload)
+        self.handlers[key] = handler
+
+    def _call(self, handler: Handler, payload: Raw) -> None:
+        # in a context of its own, as the function of the workflow
+        _ = self._loop.create_task(
+            self._signalled(handler, payload), name=f"{handler}", context=Context()
+        )
+
+    async def _signalled(self, handler: Handler, payload: Raw) -> None:
+        try:
+            args, kwargs = handler.arguments(payload)
+            await awaited(handler.call(*args, **kwargs))
+        except CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the workflow ends by it
+            self._fail(error)
+
+
+async def awaited(result: Any) -> Any:
+    """Return what a handler returned, or what its coroutine comes to."""
+    return await result if inspect.isawaitable(result) else result
