@@ -7,6 +7,7 @@ from beamflow.authoring.context import now, random, receive, until, uuid4
 from beamflow.authoring.handlers import on_query, on_signal, on_update, query, signal, update
 from beamflow.authoring.notes import publish, snapshot
 from beamflow.authoring.patch import patched
+from beamflow.authoring.renewal import continue_as_new
 from beamflow.authoring.running_step import StepInfo, current_step, heartbeat
 from beamflow.authoring.saga import Saga, saga
 from beamflow.authoring.step import Step, step
@@ -94,6 +95,7 @@ __all__ = [
     "WorkflowStateError",
     "WorkflowStatus",
     "WorkflowTimeoutError",
+    "continue_as_new",
     "current_step",
     "heartbeat",
     "now",

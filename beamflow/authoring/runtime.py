@@ -73,6 +73,10 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
         """Have a function called from outside, by kind and name."""
 
     @abc.abstractmethod
+    def continue_as_new(self, args: tuple[Any, ...]) -> NoReturn:
+        """End this run, to begin another one with these arguments."""
+
+    @abc.abstractmethod
     def note(self, event: Note) -> None:
         """Have an event recorded, with what led to it, and go on without waiting for that."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Self
 
+from beamflow.authoring.renewal import renewal_of
 from beamflow.authoring.running_step import current_step
 from beamflow.authoring.runtime import current_runtime
 from beamflow.errors import DefinitionError
@@ -62,7 +63,7 @@ class Saga:
         current_saga.set(self.parent)
         runtime = self._runtime
         try:
-            if error is None or isinstance(error, _NO_FAILURE):
+            if error is None or isinstance(error, _NO_FAILURE) or renewal_of(error) is not None:
                 return
             if runtime is not None and not runtime.is_closed():
                 for failed in await runtime.undo(self, leaving=True):

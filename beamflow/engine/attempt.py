@@ -76,6 +76,7 @@ class Attempt(RunningStep):
 
     Attributes:
         abandoned: whether the workflow goes on without it; what it comes to is ignored then.
+        run: number of the workflow's run.
         task: what makes it, once it is being made.
     """
 
@@ -91,6 +92,7 @@ class Attempt(RunningStep):
         "call",
         "function",
         "number",
+        "run",
         "task",
     )
 
@@ -113,6 +115,7 @@ class Attempt(RunningStep):
         self.call = call
         self.function = function
         self.number = number
+        self.run = 0
         self.abandoned = False
         self.task: asyncio.Task[None] | None = None
 
@@ -330,7 +333,7 @@ class StepAttempt(Attempt):
     @property
     def idempotency_key(self) -> str:
         """The same for all attempts."""
-        return idempotency_key(self._workflow_id, self.call.op)
+        return idempotency_key(self._workflow_id, self.call.op, self.run)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return self.call.take_arguments()
@@ -379,7 +382,7 @@ class CompensationAttempt(Attempt):
     @property
     def idempotency_key(self) -> str:
         """The same for all attempts, and not that of the step."""
-        return f"{idempotency_key(self._workflow_id, self.call.op)}/compensation"
+        return f"{idempotency_key(self._workflow_id, self.call.op, self.run)}/compensation"
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         call = self.call

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
+from beamflow.authoring.renewal import renewal_of
 from beamflow.engine.failure import describe, origin_of
 from beamflow.errors import HostLoopError, WorkflowTimeoutError
 from beamflow.model.commands import CancelTimer, RunStep, StartTimer, TakeNote
@@ -17,6 +18,7 @@ from beamflow.model.events import (
     TimerStarted,
     WorkflowCancelled,
     WorkflowCompleted,
+    WorkflowContinued,
     WorkflowFailed,
 )
 
@@ -84,6 +86,8 @@ def _outcome(code: Execution) -> Iterator[Event]:
         yield WorkflowCompleted(result=_result(code))
     elif isinstance(error, KeyboardInterrupt):
         raise error
+    elif code.told_to_end is None and (renewal := renewal_of(error)) is not None:
+        yield WorkflowContinued(run=code.run + 1, input=Raw(renewal.input), signals=code.unreceived)
     elif code.way_back is not None:
         if code.way_back.done:
             yield _end(code, error)
@@ -117,7 +121,8 @@ def _end(code: Execution, error: BaseException) -> WorkflowFailed | WorkflowCanc
         return _failed(code, error)
     if told.overdue:
         return WorkflowFailed(workflow=code.workflow.name, error=_OVERDUE, input=code.input)
-    raised = None if isinstance(error, CancelledError) else describe(error)
+    is_own = isinstance(error, CancelledError) or renewal_of(error) is not None
+    raised = None if is_own else describe(error)
     return WorkflowCancelled(reason=told.reason, error=raised)
 
 

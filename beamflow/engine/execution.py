@@ -16,21 +16,23 @@ import asyncio
 from asyncio import CancelledError
 from contextvars import Context
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from msgspec import Raw
 
+from beamflow.authoring.renewal import ContinueAsNew
 from beamflow.authoring.saga import current_saga
 from beamflow.engine.child_call import ChildCall
 from beamflow.engine.conditions import Conditions
 from beamflow.engine.failure import raised
+from beamflow.engine.history import origin_of_tasks
 from beamflow.engine.inbox import Inbox
 from beamflow.engine.notes import Notes
 from beamflow.engine.patches import Patches
 from beamflow.engine.saga import Rollback, Unwinding, saga_of
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import MICROSECONDS, LoopTimer, WorkflowLoop
-from beamflow.errors import NondeterminismError
+from beamflow.errors import DefinitionError, NondeterminismError
 from beamflow.model.commands import (
     CancelChild,
     CancelStep,
@@ -66,6 +68,8 @@ from beamflow.model.events import (
     TimerFired,
     TimerStarted,
     WorkflowBegan,
+    WorkflowContinued,
+    WorkflowForked,
     WorkflowStarted,
 )
 from beamflow.model.ids import child_id
@@ -91,8 +95,10 @@ class Execution(WorkflowLoop):
     Args:
         workflow: the definition.
         workflow_id: the id.
+        origin: the id under which the first of its events were recorded, for a fork.
 
     Attributes:
+        run: number of the run, 0 for the first.
         calls: steps without a recorded outcome, by op.
         children: child workflows without a recorded outcome, by op.
         timers: timers that have neither fired nor been given up in the log, by op.
@@ -115,6 +121,7 @@ class Execution(WorkflowLoop):
         "_main_ended",
         "_ops",
         "_random",
+        "_seed",
         "_taken_away",
         "calls",
         "children",
@@ -124,6 +131,7 @@ class Execution(WorkflowLoop):
         "patches",
         "replayed",
         "rollbacks",
+        "run",
         "timers",
         "to_compensate",
         "told_to_end",
@@ -131,9 +139,11 @@ class Execution(WorkflowLoop):
         "workflow",
     )
 
-    def __init__(self, workflow: Workflow[..., Any], workflow_id: str) -> None:
-        """Prepare a run; deliver `WorkflowStarted` to begin it."""
-        super().__init__(workflow_id)
+    def __init__(self, workflow: Workflow[..., Any], workflow_id: str, origin: str = "") -> None:
+        """Prepare a run; deliver `WorkflowStarted` or `WorkflowContinued` to begin it."""
+        super().__init__(workflow_id, origin)
+        self.run = 0
+        self._seed = origin or workflow_id
         self.workflow = workflow
         self.input = Raw(b"null")
         self.calls: dict[int, StepCall] = {}
@@ -229,6 +239,17 @@ class Execution(WorkflowLoop):
                 self._calling(seq, event).heartbeat = event.details
             case ChildStarted() | ChildCompleted() | ChildFailed():
                 self._deliver_child(seq, time, event)
+            case WorkflowContinued():
+                self.run = event.run
+                self._seed = f"{self._seed}#{event.run}"
+                self.input = event.input
+                for name, payload in event.signals:
+                    self.inbox.offer(name, payload)
+                self._begin(time)
+            case WorkflowForked():
+                self._seed = event.id
+                self._random = None
+                self.to_compensate = ()
             case _:
                 return
 
@@ -296,7 +317,7 @@ class Execution(WorkflowLoop):
     def random(self) -> Random:
         """The workflow's own generator."""
         if self._random is None:
-            self._random = Random(self.workflow_id)  # noqa: S311 - repeatable on purpose
+            self._random = Random(self._seed)  # noqa: S311 - repeatable on purpose
         return self._random
 
     async def call_step(
@@ -359,6 +380,24 @@ class Execution(WorkflowLoop):
         self._broken_by = error
         if self._main is not None:
             self._main.cancel()
+
+    @property
+    def unreceived(self) -> tuple[tuple[str, Raw], ...]:
+        """Name and payload of the signals that nobody has taken, oldest first."""
+        return () if self._inbox is None else self._inbox.unreceived
+
+    def continue_as_new(self, args: tuple[Any, ...]) -> NoReturn:
+        """End this run, to begin another one with these arguments."""
+        if asyncio.current_task(self) is not self._main:
+            message = (
+                "continue_as_new() was called in a task that the workflow has started; call it in "
+                "the function itself, when the tasks have come to their end"
+            )
+            raise DefinitionError(message)
+        arguments = self.workflow.signature.arguments
+        payload = arguments.encode(args, {})
+        arguments.decode(payload)
+        raise ContinueAsNew(payload)
 
     def note(self, event: Note) -> None:
         """Have an event recorded with what led to it."""
@@ -593,7 +632,7 @@ class Execution(WorkflowLoop):
     def _number_child(self, call: ChildCall) -> None:
         self._ops += 1
         call.op = self._ops
-        call.id = call.id or child_id(self.workflow_id, call.op)
+        call.id = call.id or child_id(self.workflow_id, call.op, self.run)
         self.children[call.op] = call
         workflow = call.workflow
         self._commands.append(
@@ -647,10 +686,10 @@ class Execution(WorkflowLoop):
         return f"nothing: the code waits after {self._ops} commands"
 
 
-def new_execution(workflow: Workflow[..., Any], workflow_id: str) -> Execution:
-    """Return an execution that waits for its first event, `WorkflowStarted`."""
+def new_execution(workflow: Workflow[..., Any], workflow_id: str, origin: str = "") -> Execution:
+    """Return an execution that waits for its first event, the beginning of a run."""
     # What the loop refuses is set on its class by name, which a type checker cannot see.
-    return Execution(workflow, workflow_id)  # type: ignore[abstract]
+    return Execution(workflow, workflow_id, origin)  # type: ignore[abstract]
 
 
 def replay(
@@ -662,7 +701,7 @@ def replay(
         NondeterminismError: the code does not do what the log says.
         PayloadError: a recorded payload does not fit its annotation.
     """
-    execution = new_execution(workflow, workflow_id)
+    execution = new_execution(workflow, workflow_id, origin_of_tasks(history))
     execution.replayed = history
     try:
         for recorded in history:

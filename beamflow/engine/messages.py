@@ -21,6 +21,7 @@ __all__ = [
     "ControlRequest",
     "Dropped",
     "Due",
+    "Renewed",
     "Rung",
     "Signal",
     "Waiting",
@@ -85,11 +86,12 @@ class Rung:
 class Due:
     """A timer of the code, or the wait before an attempt, is over."""
 
-    __slots__ = ("is_timer", "op")
+    __slots__ = ("is_timer", "op", "run")
 
-    def __init__(self, op: int, *, is_timer: bool) -> None:
-        """Say whose time has come, and which of the two it is."""
+    def __init__(self, op: int, run: int, *, is_timer: bool) -> None:
+        """Say whose time has come, in which run, and which of the two it is."""
         self.op = op
+        self.run = run
         self.is_timer = is_timer
 
 
@@ -113,6 +115,10 @@ class ChildNews:
         """Say whose news, and what is to be recorded of it."""
         self.call = call
         self.event = event
+
+
+class Renewed:
+    """A new run has begun; what its code asks for is to be seen to."""
 
 
 class Dropped:

@@ -33,17 +33,19 @@ class Pending:
         workflow_id: which workflow.
 
     Attributes:
+        run: number of the workflow's run.
         attempts: the attempts under way, by op.
         timers: timers of the code, and waits before an attempt, by op.
     """
 
-    __slots__ = ("_actor", "_services", "_workflow_id", "attempts", "timers")
+    __slots__ = ("_actor", "_services", "_workflow_id", "attempts", "run", "timers")
 
     def __init__(self, actor: Actor, services: Services, workflow_id: str) -> None:
         """Begin with nothing."""
         self._actor = actor
         self._services = services
         self._workflow_id = workflow_id
+        self.run = 0
         self.attempts: dict[int, Attempt] = {}
         self.timers: dict[int, TimerEntry] = {}
 
@@ -78,7 +80,7 @@ class Pending:
 
     def arm(self, op: int, due: int, *, is_timer: bool) -> None:
         """Cast a `Due` to the actor at that time, microseconds since the epoch."""
-        message = Due(op, is_timer=is_timer)
+        message = Due(op, self.run, is_timer=is_timer)
         self.timers[op] = self._services.timers.at(due, partial(self._actor.ref.cast, message))
 
     def disarm(self, op: int) -> None:
@@ -141,6 +143,7 @@ class Pending:
     def _run(self, attempt: Attempt) -> None:
         name = f"{attempt}" if self._services.watched else None
         self.attempts[attempt.call.op] = attempt
+        attempt.run = self.run
         attempt.task = self._actor.spawn(self._report(attempt), name=name)
 
     async def _report(self, attempt: Attempt) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from beamflow.engine import execution
 from beamflow.engine.execution import Execution
+from beamflow.engine.history import effective, origin_of_tasks
 from beamflow.errors import BeamflowError, NondeterminismError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def replay(
         NondeterminismError: the code does not do what the log says; with the line that does not.
         PayloadError: a recorded payload does not fit its annotation.
     """
+    history = effective(history)
     try:
         return execution.replay(workflow, workflow_id, history)
     except NondeterminismError as error:
@@ -78,7 +80,8 @@ def _explained(
 def _again(
     workflow: Workflow[..., Any], workflow_id: str, history: Sequence[Recorded]
 ) -> NondeterminismError | None:
-    traced = _Traced(workflow, workflow_id)  # type: ignore[abstract] # as in new_execution
+    origin = origin_of_tasks(history)
+    traced = _Traced(workflow, workflow_id, origin)  # type: ignore[abstract] # as in new_execution
     traced.replayed = history
     try:
         for recorded in history:
@@ -98,8 +101,8 @@ class _Traced(Execution):
 
     __slots__ = ("_called_at", "_made_at", "_noted_at")
 
-    def __init__(self, workflow: Workflow[..., Any], workflow_id: str) -> None:
-        super().__init__(workflow, workflow_id)
+    def __init__(self, workflow: Workflow[..., Any], workflow_id: str, origin: str) -> None:
+        super().__init__(workflow, workflow_id, origin)
         self.issued = _Issued(self)
         self._called_at = ""
         self._made_at: dict[WorkflowTask, str] = {}
@@ -152,7 +155,7 @@ class _Traced(Execution):
         for item, where in self.issued.places.values():
             if item.op == op:
                 place = where
-                if op not in self.calls and op not in self.timers:
+                if not any(op in open_ for open_ in (self.calls, self.timers, self.children)):
                     issued = f"{item}, which has its outcome already"
         return NondeterminismError(
             self.workflow_id,

@@ -11,6 +11,7 @@ from beamflow.model.events import (
     CancelRequested,
     WorkflowBegan,
     WorkflowCancelled,
+    WorkflowContinued,
     WorkflowPaused,
     WorkflowResumed,
     WorkflowStarted,
@@ -61,6 +62,8 @@ class Steering:
                 self._deadline = event.deadline
             case WorkflowBegan():
                 self._begin_at = None
+            case WorkflowContinued(start=WorkflowStarted(deadline=deadline)):
+                self._deadline = deadline
             case WorkflowPaused():
                 self.paused = True
             case WorkflowResumed():

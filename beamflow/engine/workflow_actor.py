@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from beamflow import log
 from beamflow.authoring.child import messenger
@@ -25,6 +26,7 @@ from beamflow.engine.messages import (
     ControlRequest,
     Dropped,
     Due,
+    Renewed,
     Rung,
     Signal,
     Waiting,
@@ -78,6 +80,7 @@ from beamflow.model.events import (
     TimerStarted,
     WorkflowBegan,
     WorkflowCancelled,
+    WorkflowContinued,
     WorkflowPaused,
     WorkflowResumed,
     WorkflowStarted,
@@ -92,6 +95,7 @@ if TYPE_CHECKING:
     from beamflow.engine.services import Services
     from beamflow.model.commands import Command
     from beamflow.model.events import SignalReceived
+    from beamflow.stores.base import Summary
 
 __all__ = ["WorkflowActor"]
 
@@ -248,6 +252,9 @@ class WorkflowActor(Actor):
         if problem is None and not (events and type(events[-1]) is WorkflowCancelled):
             try:
                 for follows in consequences(code, commands, idle=self._idle):
+                    if type(follows) is WorkflowContinued:
+                        events.append(replace(follows, start=self._first))
+                        break
                     events.append(follows)
                     self._deliver(self._seq + len(events), time, follows)
             except PARKED_BY as error:
@@ -293,6 +300,8 @@ class WorkflowActor(Actor):
             case Attempted():
                 self._pending.attempts.pop(message.event.op, None)
                 return (message.event,)
+            case Due() if message.run != self._pending.run:
+                return ()
             case Due(is_timer=True):
                 self._pending.timers.pop(message.op, None)
                 timer = self._code.timers.get(message.op)
@@ -308,6 +317,8 @@ class WorkflowActor(Actor):
                 if message.op not in self._code.calls:
                     return ()
                 return (StepHeartbeat(op=message.op, details=Raw(message.details)),)
+            case Renewed():
+                return ()
             case ChildNews():
                 return self._offspring.events_of(message)
             case Signal():
@@ -384,7 +395,9 @@ class WorkflowActor(Actor):
 
     async def _resume(self) -> list[Event]:
         """Read the log and bring the code to where it was; return what is to be recorded now."""
-        history = await self.services.store.read(self.workflow_id)
+        store = self.services.store
+        summary = await store.summary(self.workflow_id)
+        history = await store.read(self.workflow_id, summary.run_seq - 1 if summary else 0)
         started = self._checked_start(history)
         last = history[-1]
         self._seq, self._time = last.seq, last.time
@@ -392,13 +405,14 @@ class WorkflowActor(Actor):
             self.services.ended(self.workflow_id, last.event)
             raise Stop("normal")
         if self._started is not None and not self._parked:
-            await self._check_not_parked()
+            await self._check_not_parked(summary)
         if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
             raise PoisonError(self.services.crashes[self.workflow_id])
         definition = self.services.definitions.get(started.workflow, started.version)
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
             self._steering.deliver(recorded.event)
+        self._pending.run = self._execution.run
         check_outcome(self._execution)
         if self._parked:
             if self._code.way_back is not None:
@@ -417,6 +431,8 @@ class WorkflowActor(Actor):
             self.services.ended(self.workflow_id, error)
             raise Stop("normal")
         there = history[0].event
+        if isinstance(there, WorkflowContinued) and there.start is not None:
+            there = there.start
         if not isinstance(there, WorkflowStarted):
             self._accept(None)
             raise CorruptLogError(self.workflow_id, 1, "it is not the start of a workflow")
@@ -448,8 +464,9 @@ class WorkflowActor(Actor):
 
     def _act(self, commands: list[Command], events: list[Event]) -> None:
         """Do what the code has asked for, now that what led to it is durable."""
-        if events and isinstance(events[-1], Ended):
+        if events and isinstance(events[-1], Ended | WorkflowContinued):
             self._over(events[-1])
+            return
         code = self._code
         for command in commands:
             match command:
@@ -556,12 +573,29 @@ class WorkflowActor(Actor):
                 letter_of_compensation(self.workflow_id, code.workflow.name, undo)
             )
 
-    def _over(self, event: Ended) -> NoReturn:
-        """The end is recorded: tell those who wait for it, and leave."""
+    def _over(self, event: Ended | WorkflowContinued) -> None:
+        """The end is recorded: tell those who wait for it, and leave; or begin the next run."""
+        if isinstance(event, WorkflowContinued):
+            self._renew(event)
+            return
         self._leave()
         self._pending.cut_off()
         self.services.ended(self.workflow_id, event)
         raise Stop("normal")
+
+    def _renew(self, event: WorkflowContinued) -> None:
+        """Begin the next run, with nothing left of the one before."""
+        old = self._code
+        self._pending.close()
+        self._pending = Pending(self, self.services, self.workflow_id)
+        self._pending.run = event.run
+        self._pending.set_alarms(self._steering.alarms())
+        if self._children is not None:
+            self._children.leave()
+        old.close()
+        self._execution = new_execution(old.workflow, self.workflow_id)
+        self._execution.deliver(self._seq, self._time, event)
+        self.ref.cast(Renewed())
 
     # Parking
 
@@ -577,9 +611,8 @@ class WorkflowActor(Actor):
         self.services.ended(self.workflow_id, error)
         raise Stop("normal")
 
-    async def _check_not_parked(self) -> None:
+    async def _check_not_parked(self, summary: Summary | None) -> None:
         """Starting a workflow that is parked gives a handle of it and moves nothing."""
-        summary = await self.services.store.summary(self.workflow_id)
         if summary is not None and summary.state is WorkflowState.PARKED:
             parked = await parked_error(self.services, self.workflow_id)
             self.services.ended(self.workflow_id, parked)

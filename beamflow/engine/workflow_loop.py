@@ -59,7 +59,8 @@ class WorkflowLoop(TaskHome):
     """Runs the tasks of one workflow, one activation at a time.
 
     Args:
-        workflow_id: its id; seeds the order of its tasks in sets.
+        workflow_id: its id.
+        origin: what seeds the order of its tasks in sets, if not the id.
 
     Attributes:
         now: the loop's time, microseconds since the epoch: that of the event delivered last.
@@ -79,9 +80,9 @@ class WorkflowLoop(TaskHome):
         "timers_cancelled",
     )
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, origin: str = "") -> None:
         """Make an empty loop at time 0."""
-        super().__init__(workflow_id)
+        super().__init__(workflow_id, origin)
         self.now = 0
         self.issued: list[Any] = []
         self.timers_cancelled: tuple[LoopTimer, ...] = ()

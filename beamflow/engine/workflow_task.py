@@ -35,10 +35,10 @@ class TaskHome(WorkflowRuntime):
 
     __slots__ = ("_tasks_made", "ready", "seed", "tasks_by_number", "unordered")
 
-    def __init__(self, workflow_id: str) -> None:
+    def __init__(self, workflow_id: str, origin: str) -> None:
         """Begin without tasks."""
         self.workflow_id = workflow_id
-        self.seed = crc32(workflow_id.encode()) << 20
+        self.seed = crc32((origin or workflow_id).encode()) << 20
         self.ready: list[asyncio.Handle] = []
         self.unordered: tuple[tuple[int, asyncio.Handle], ...] = ()
         self.tasks_by_number: dict[int, WorkflowTask] = {}

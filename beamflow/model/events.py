@@ -311,6 +311,8 @@ class WorkflowContinued(Fact, frozen=True, kw_only=True):
     input: Raw
     signals: tuple[tuple[str, Raw], ...] = ()
     """Name and payload of those that were acknowledged and not received, oldest first."""
+    start: WorkflowStarted | None = None
+    """How the workflow was started, so that nothing before this event has to be read."""
 
 
 class WorkflowForked(Fact, frozen=True, kw_only=True):
@@ -319,8 +321,12 @@ class WorkflowForked(Fact, frozen=True, kw_only=True):
     source: str
     at: int
     """Sequence number of the last event that is taken over."""
-    events: tuple[tuple[int, Raw], ...]
-    """Time and JSON of each event after the first."""
+    id: str = ""
+    """That of the workflow which begins."""
+    origin: str = ""
+    """Where the first of the events was recorded: the source, or what that is a fork of."""
+    events: tuple[tuple[int, Raw], ...] = ()
+    """Time and JSON of each event of the source, from the beginning of its run."""
 
 
 class WorkflowRetried(Fact, frozen=True, kw_only=True):
@@ -328,6 +334,10 @@ class WorkflowRetried(Fact, frozen=True, kw_only=True):
 
     at: int
     """Sequence number of the event from which on the log is taken back."""
+    op: int = 0
+    """The command whose outcome is taken back, to be carried out again; 0 for none."""
+    ops: int = 0
+    """Number of the last command that had been issued before ``at``."""
     note: str = ""
 
 

@@ -44,8 +44,10 @@ def _nothing_suspended(
     made: dict[int, Execution] = {}
     init, close = Execution.__init__, Execution.close
 
-    def remember(execution: Execution, workflow: Workflow[..., Any], workflow_id: str) -> None:
-        init(execution, workflow, workflow_id)
+    def remember(
+        execution: Execution, workflow: Workflow[..., Any], workflow_id: str, origin: str = ""
+    ) -> None:
+        init(execution, workflow, workflow_id, origin)
         made[id(execution)] = execution
 
     def forget(execution: Execution) -> None:

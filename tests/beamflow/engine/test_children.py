@@ -29,14 +29,14 @@ from beamflow.events import (
     StepCompleted,
     WorkflowStarted,
 )
-from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
+from tests.beamflow.engine.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
-    from beamflow.events import Event
     from beamflow.stores.base import Store
+    from beamflow.stores.memory import MemoryStore
 
     Reached = Callable[..., Awaitable[None]]
 
@@ -108,30 +108,6 @@ TREE_IDS = [
     "one",
     *(f"one/{op}" for op in (1, "1/1", "1/2", 2, "2/1", "2/2", 3, 4, 7)),
 ]
-
-
-class Journal(MemoryStore):
-    """Remembers its appends in order, so that a crash after any of them can be had."""
-
-    def __init__(self, clock: ManualClock) -> None:
-        super().__init__(clock=lambda: int(clock.now() * 1_000_000))
-        self.appends: list[tuple[str, int, Sequence[Event], int]] = []
-
-    async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
-    ) -> None:
-        await super().append(stream, expected, events, time=time, epoch=epoch)
-        self.appends.append((stream, expected, tuple(events), time))
-
-    async def cut(self, appends: int, clock: ManualClock) -> Journal:
-        """Return a store that holds the first so many appends, and no more."""
-        store = Journal(clock)
-        await store.open()
-        lease = await store.claim("whoever was killed", 1)
-        for stream, expected, events, time in self.appends[:appends]:
-            await store.append(stream, expected, events, time=time, epoch=lease.epoch)
-        await store.close()
-        return store
 
 
 async def finished(engine: Engine, clock: ManualClock) -> Any:

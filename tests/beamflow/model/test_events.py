@@ -10,7 +10,7 @@ from msgspec import Raw
 
 from beamflow.model import events
 from beamflow.model.codec import decode_event, encode_event
-from beamflow.model.events import DeadLetterReason, Event, Failure
+from beamflow.model.events import DeadLetterReason, Event, Failure, WorkflowStarted
 
 RAW = Raw(b'{"a":[1,2]}')
 FAILURE = Failure(
@@ -39,6 +39,7 @@ VALUES: dict[str, typing.Any] = {
     "str | None": "text",
     "tuple[int, ...]": (3, 1),
     "DeadLetterReason": DeadLetterReason.POISON,
+    "WorkflowStarted | None": WorkflowStarted(workflow="text", version=7, input=RAW),
 }
 KINDS: tuple[type[msgspec.Struct], ...] = typing.get_args(Event)
 
