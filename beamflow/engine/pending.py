@@ -78,6 +78,12 @@ class Pending:
         elif call is None or call.step.compensated_by is None:
             attempt.cancel()
 
+    def over(self, op: int) -> None:
+        """Forget an attempt that has come to its end."""
+        attempt = self.attempts.pop(op, None)
+        if attempt is not None and not attempt.abandoned:
+            attempt.task = None  # its context has the attempt: no cycle is left to the collector
+
     def arm(self, op: int, due: int, *, is_timer: bool) -> None:
         """Cast a `Due` to the actor at that time, microseconds since the epoch."""
         message = Due(op, self.run, is_timer=is_timer)

@@ -298,7 +298,7 @@ class WorkflowActor(Actor):
         """Return the events a message comes to; none when it is out of date."""
         match message:
             case Attempted():
-                self._pending.attempts.pop(message.event.op, None)
+                self._pending.over(message.event.op)
                 return (message.event,)
             case Due() if message.run != self._pending.run:
                 return ()
@@ -311,7 +311,7 @@ class WorkflowActor(Actor):
                 self._retry(message.op)
                 return ()
             case Dropped():
-                self._pending.attempts.pop(message.op, None)
+                self._pending.over(message.op)
                 return ()
             case Beat():
                 if message.op not in self._code.calls:

@@ -559,3 +559,30 @@ async def test_a_workflow_that_was_never_given_its_place_is_parked_once(
             with pytest.raises(WorkflowParkedError, match="result of workflow 'odd'"):
                 await handle.result()
         assert len(await engine.dead_letters.list(state=None)) == 1
+
+
+async def test_what_has_ended_leaves_nothing_to_the_collector(memory: MemoryStore) -> None:
+    """No cycle holds a workflow, its steps or their attempts: the collector is a quarter of the cost."""
+
+    @step
+    async def count(number: int) -> int:
+        return number + 1
+
+    @workflow
+    async def counts(number: int) -> int:
+        for _ in range(3):
+            number = await count(number)
+        return number
+
+    async with Engine(memory, workflows=[counts]) as engine:
+        await (await engine.start(counts, 1)).result()
+        await settle()
+        gc.collect()
+        gc.disable()
+        try:
+            for number in range(10):
+                await (await engine.start(counts, number)).result()
+            await settle()
+            assert gc.collect() < 10
+        finally:
+            gc.enable()
