@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 
 from msgspec import Raw
 
@@ -16,6 +16,7 @@ from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.others import OtherWorkflows
 from beamflow.engine.recovery import recover
+from beamflow.engine.search import find, query_of
 from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
 from beamflow.engine.threads import THREADS
@@ -23,8 +24,8 @@ from beamflow.engine.workflows import Workflows
 from beamflow.errors import BeamflowError, DefinitionError, EngineStoppedError
 from beamflow.model.events import WorkflowStarted
 from beamflow.model.ids import checked_workflow_id
+from beamflow.model.labels import checked_attributes, checked_tags
 from beamflow.model.status import WorkflowState
-from beamflow.stores.base import DeadLetter, Store, Summary, WorkflowQuery
 from beamflow.stores.url import open_store
 from supervision import (
     ChildSpec,
@@ -39,11 +40,13 @@ from supervision import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
     from types import TracebackType
 
     from beamflow.authoring.workflow import Runs, Workflow
-    from beamflow.model.events import SignalReceived
+    from beamflow.engine.search import Filters
+    from beamflow.model.events import Attribute, SignalReceived
+    from beamflow.stores.base import DeadLetter, Page, Store, Summary
     from supervision import Clock, Event, LoopBlocked, SupervisorRef
 
 __all__ = ["Engine"]
@@ -198,6 +201,8 @@ class Engine:
         delay: float | None = None,
         deadline: float | datetime | None = None,
         signal: tuple[SignalTarget, Any] | tuple[SignalTarget, Any, str] | None = None,
+        tags: Iterable[str] = (),
+        attributes: Mapping[str, Attribute] | None = None,
     ) -> WorkflowHandle[R]:
         """Start a workflow; returns once its start is in the log.
 
@@ -215,11 +220,15 @@ class Engine:
             signal: what it is sent to, its payload, and a key if it has one, as for
                 ``handle.signal``: recorded together with the start, before anything else. Where
                 there is such a workflow already, it is sent to that one.
+            tags: what it can be found by from its first moment on: at most 100, of at most 128
+                printable characters.
+            attributes: likewise, names with values: str (at most 512 characters), int, float, bool.
 
         Raises:
             UnknownWorkflowError: the engine was not given this workflow, or another version of it.
             ValueError: the delay or the deadline makes no sense.
-            PayloadError: the arguments do not fit the annotations, or JSON.
+            PayloadError: the arguments do not fit the annotations, or JSON; a tag or attribute
+                cannot be indexed.
             WorkflowExistsError: the id is taken by another workflow or other arguments.
             WorkflowClosedError: there is such a workflow, and it has ended and takes no signal.
             StoreError: the start may not be in the log; the same call again settles it.
@@ -240,6 +249,8 @@ class Engine:
             deadline=self._moment(
                 definition.deadline if deadline is None else deadline, "deadline"
             ),
+            tags=checked_tags(tags),
+            attributes=checked_attributes(attributes or {}),
         )
         handle: WorkflowHandle[R] = WorkflowHandle(
             self._services, self._workflows, workflow_id, definition
@@ -252,36 +263,47 @@ class Engine:
         """Return a handle of any workflow of the store; whether there is one shows at its use."""
         return WorkflowHandle(self._services, self._workflows, checked_workflow_id(id), None)
 
-    async def find(
-        self,
-        *,
-        state: WorkflowState | Iterable[WorkflowState] | None = None,
-        workflow: str | None = None,
-        id_prefix: str | None = None,
-    ) -> AsyncIterator[Summary]:
-        """Iterate over the workflows of the store, oldest start first.
+    def find(self, **filters: Unpack[Filters]) -> AsyncIterator[Summary]:
+        """Iterate over the workflows of the store that fit all filters, in order of start.
+
+        A workflow that is there and fits all the time is seen exactly once.
 
         Args:
-            state: only those in this state, or one of these.
-            workflow: only those of this name.
-            id_prefix: only those whose id begins so.
+            **filters: ``state``, ``workflow``, ``version``, ``started_after``, ``started_before``,
+                ``tag``, ``attributes``, ``parent``, ``id_prefix``, ``newest_first``; see `Filters`.
+
+        Raises:
+            ValueError: a moment has no time zone, or a version no workflow.
+            PayloadError: there can be no such tag or attribute.
+            EngineStoppedError: the engine is not running.
         """
-        states = frozenset({state}) if isinstance(state, WorkflowState) else state
-        after = None
-        while True:
-            page = await self._services.opened.find(
-                WorkflowQuery(
-                    states=None if states is None else frozenset(states),
-                    workflow=workflow,
-                    id_prefix=id_prefix,
-                    after=after,
-                )
-            )
-            for summary in page.items:
-                yield summary
-            after = page.cursor
-            if after is None:
-                return
+        return find(self._services, query_of(**filters))
+
+    async def page(
+        self, *, limit: int = 100, after: str | None = None, **filters: Unpack[Filters]
+    ) -> Page:
+        """Return one page of what `find` iterates over, as of one moment.
+
+        Args:
+            limit: how many at most, 1 to 10,000.
+            after: the ``cursor`` of the page before, with the same filters; None for the first.
+            **filters: as for `find`.
+
+        Raises:
+            ValueError: the limit or the cursor makes no sense, or as for `find`.
+            PayloadError: as for `find`.
+            EngineStoppedError: the engine is not running.
+        """
+        return await self._services.opened.find(query_of(limit=limit, after=after, **filters))
+
+    async def count(self, **filters: Unpack[Filters]) -> int:
+        """Return how many workflows `find` would find now; raises as `find` does."""
+        return sum((await self.counts(**filters)).values())
+
+    async def counts(self, **filters: Unpack[Filters]) -> dict[WorkflowState, int]:
+        """Return how many workflows `find` would find now in each state, all of one moment."""
+        found = await self._services.opened.count(query_of(**filters))
+        return {state: found.get(state, 0) for state in WorkflowState}
 
     # Behind it
 
@@ -310,6 +332,8 @@ class Engine:
         signal: SignalReceived | None = None,
         begin_at: int | None = None,
         deadline: int | None = None,
+        tags: tuple[str, ...] = (),
+        attributes: dict[str, Attribute] | None = None,
     ) -> None:
         _ = self._services.opened
         started = WorkflowStarted(
@@ -320,6 +344,8 @@ class Engine:
             fingerprint=definition.fingerprint,
             begin_at=begin_at,
             deadline=deadline,
+            tags=tags,
+            attributes=attributes or {},
         )
         await self._workflows.begin(workflow_id, started, signal)
 

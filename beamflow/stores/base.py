@@ -37,11 +37,14 @@ __all__ = [
     "Leases",
     "Log",
     "Page",
+    "Place",
     "Progress",
     "Reader",
     "Store",
     "Summary",
     "WorkflowQuery",
+    "attribute_key",
+    "bounds_of",
     "checked_limit",
     "cursor_at",
     "encoded",
@@ -51,6 +54,11 @@ __all__ = [
     "went_back",
 ]
 
+
+_INTEGRAL_MAX = 2.0**53
+
+Place = tuple[int, str]
+"""When a workflow was started, and its id: where it stands in a listing."""
 
 LIMIT_MAX = 10_000
 """Most items of one page."""
@@ -131,11 +139,24 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class WorkflowQuery(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Which workflows, oldest start first; a page at a time."""
+    """Which workflows, in order of start, a page at a time. What is None or empty asks nothing."""
 
     states: frozenset[WorkflowState] | None = None
     workflow: str | None = None
+    version: int | None = None
+    """Only with ``workflow``: a version of nothing in particular is refused."""
+    started_after: int | None = None
+    """Started at that time or later, microseconds since the Unix epoch."""
+    started_before: int | None = None
+    """Started before that time."""
+    tags: tuple[str, ...] = ()
+    """All of them."""
+    attributes: dict[str, Attribute] = {}
+    """All of them, with these values: 1 and 1.0 are the same, 1 and True are not."""
+    parent: str | None = None
+    """Id of the workflow that they are children of."""
     id_prefix: str | None = None
+    newest_first: bool = False
     limit: int = 100
     after: str | None = None
     """``cursor`` of the page before."""
@@ -205,7 +226,7 @@ def cursor_at(time: int, workflow_id: str) -> str:
     return f"{time}:{workflow_id}"
 
 
-def place_of(cursor: str | None) -> tuple[int, str]:
+def place_of(cursor: str | None) -> Place:
     """Read a cursor back; None is the place before everything. Raises ValueError for no cursor."""
     if cursor is None:
         return -(2**63), ""
@@ -214,6 +235,32 @@ def place_of(cursor: str | None) -> tuple[int, str]:
         return int(time), workflow_id
     except ValueError as error:
         raise _no_cursor(cursor) from error
+
+
+def bounds_of(query: WorkflowQuery) -> tuple[Place, Place]:
+    """Return the places between which, exclusively, the page of a query begins.
+
+    Raises:
+        ValueError: ``after`` is no cursor, or there is a version of no workflow.
+    """
+    if query.version is not None and query.workflow is None:
+        raise ValueError(
+            f"version={query.version!r} is refused: say the version of which workflow "
+            f"(workflow=...)"
+        )
+    low = -(2**63) if query.started_after is None else query.started_after, ""
+    high = 2**63 - 1 if query.started_before is None else query.started_before, ""
+    if query.after is None:
+        return low, high
+    after = place_of(query.after)
+    return (low, min(high, after)) if query.newest_first else (max(low, after), high)
+
+
+def attribute_key(value: Attribute) -> str:
+    """Write an attribute's value so that values which are to be found as the same are the same."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < _INTEGRAL_MAX:
+        value = int(value)
+    return msgspec.json.encode(value).decode()
 
 
 def letter_cursor_at(letter: DeadLetter) -> str:
@@ -288,7 +335,14 @@ class Log(Protocol):
         time and matches all the time is seen exactly once.
 
         Raises:
-            ValueError: ``limit`` is not from 1 to `LIMIT_MAX`, or ``after`` is no cursor.
+            ValueError: ``limit`` is not from 1 to `LIMIT_MAX`, ``after`` is no cursor, or there is
+                a version of no workflow.
+        """
+
+    async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
+        """Return how many workflows match, by state, at one moment; states of none are left out.
+
+        ``limit``, ``after`` and the order change nothing. Raises ValueError as `find` does.
         """
 
     async def summary(self, workflow_id: str) -> Summary | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
+from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from msgspec import UNSET, MsgspecError
@@ -27,12 +29,13 @@ from beamflow.stores.base import (
     Page,
     Summary,
     WorkflowQuery,
+    attribute_key,
+    bounds_of,
     checked_limit,
     cursor_at,
     encoded,
     letter_cursor_at,
     letter_place_of,
-    place_of,
     went_back,
 )
 from beamflow.stores.projection import (
@@ -47,9 +50,11 @@ from beamflow.stores.projection import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from beamflow.model.events import Event
+    from beamflow.model.status import WorkflowState
+    from beamflow.stores.base import Place
 
 __all__ = ["MemoryStore"]
 
@@ -144,16 +149,16 @@ class MemoryStore:
         """Return one page of summaries. The port tells the contract."""
         self._check_open()
         limit = checked_limit(query.limit)
-        items: list[Summary] = []
-        for index in range(bisect_right(self._starts, place_of(query.after)), len(self._starts)):
-            summary = self._summaries[self._starts[index][1]]
-            if _matches(query, summary):
-                items.append(summary)
-                if len(items) > limit:
-                    break
+        items = list(islice(self._matching(query, *bounds_of(query)), limit + 1))
         last = items[limit - 1] if len(items) > limit else None
         cursor = cursor_at(last.started_at, last.id) if last else None
         return Page(items=tuple(items[:limit]), cursor=cursor)
+
+    async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
+        """Return how many workflows match, by state. The port tells the contract."""
+        self._check_open()
+        whole = replace(query, after=None)
+        return dict(Counter(one.state for one in self._matching(whole, *bounds_of(whole))))
 
     async def summary(self, workflow_id: str) -> Summary | None:
         """Return the summary of one workflow, or None."""
@@ -200,6 +205,13 @@ class MemoryStore:
         if lease.epoch == self._lease.epoch:
             self._lease = replace(self._lease, owner="")
             self._owner_lives = False
+
+    def _matching(self, query: WorkflowQuery, low: Place, high: Place) -> Iterator[Summary]:
+        places = self._starts[bisect_right(self._starts, low) : bisect_left(self._starts, high)]
+        for _, workflow_id in reversed(places) if query.newest_first else places:
+            summary = self._summaries[workflow_id]
+            if _matches(query, summary):
+                yield summary
 
     def _hold(self, owner: str, epoch: int, expires_at: int) -> Lease:
         self._lease = Lease(owner=owner, epoch=epoch, expires_at=expires_at)
@@ -278,5 +290,13 @@ def _matches(query: WorkflowQuery, summary: Summary) -> bool:
     return (
         (query.states is None or summary.state in query.states)
         and query.workflow in {None, summary.workflow}
+        and query.version in {None, summary.version}
+        and query.parent in {None, summary.parent}
         and (query.id_prefix is None or summary.id.startswith(query.id_prefix))
+        and {*query.tags} <= {*summary.tags}
+        and all(
+            name in summary.attributes
+            and attribute_key(summary.attributes[name]) == attribute_key(value)
+            for name, value in query.attributes.items()
+        )
     )

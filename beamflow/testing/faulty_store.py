@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from beamflow.authoring.running_step import StepInfo
     from beamflow.model.events import Event, Recorded
+    from beamflow.model.status import WorkflowState
     from beamflow.policies.retry import Retry
     from beamflow.stores.base import (
         DeadLetterPage,
@@ -181,6 +182,10 @@ class FaultyStore:
     async def find(self, query: WorkflowQuery) -> Page:
         """Find, or fail to."""
         return await self._reading("find", lambda: self._store.find(query))
+
+    async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
+        """Count, or fail to."""
+        return await self._reading("count", lambda: self._store.count(query))
 
     async def summary(self, workflow_id: str) -> Summary | None:
         """Summarise, or fail to."""

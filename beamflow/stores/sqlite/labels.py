@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import msgspec
+from beamflow.stores.base import attribute_key
 
 if TYPE_CHECKING:
     from beamflow.model.events import Attribute
+    from beamflow.stores.base import WorkflowQuery
     from beamflow.stores.projection import LabelsChanged
 
-__all__ = ["attribute_label", "labels_change", "parent_label", "tag_label"]
+__all__ = ["Label", "labels_change", "labels_of"]
 
 _TAG, _ATTRIBUTE, _PARENT = range(3)
 
@@ -22,31 +23,29 @@ Label = tuple[int, str, str]
 """kind, name, value"""
 
 
-def tag_label(tag: str) -> Label:
-    """Return the row of a tag."""
-    return _TAG, _text(tag), ""
-
-
-def attribute_label(name: str, value: Attribute) -> Label:
-    """Return the row of an attribute."""
-    return _ATTRIBUTE, _text(name), _text(value)
-
-
-def parent_label(workflow_id: str) -> Label:
-    """Return the row of a child, which the trigger that opens a workflow makes."""
-    return _PARENT, workflow_id, ""
+def labels_of(query: WorkflowQuery) -> list[Label]:
+    """Return the rows that all workflows have which a query asks for."""
+    labels = [_tag(tag) for tag in query.tags]
+    labels += [_attribute(name, value) for name, value in query.attributes.items()]
+    if query.parent is not None:
+        labels.append((_PARENT, query.parent, ""))
+    return labels
 
 
 def labels_change(change: LabelsChanged) -> dict[str, list[Label] | list[tuple[int, str]]]:
     """Return the rows to put in, then those to take away."""
     there = {name: value for name, value in change.attributes.items() if value is not None}
     return {
-        "put": [tag_label(tag) for tag in change.add_tags]
-        + [attribute_label(name, value) for name, value in there.items()],
-        "take": [tag_label(tag)[:2] for tag in change.remove_tags]
-        + [(_ATTRIBUTE, _text(name)) for name in change.attributes if name not in there],
+        "put": [_tag(tag) for tag in change.add_tags]
+        + [_attribute(name, value) for name, value in there.items()],
+        "take": [_tag(tag)[:2] for tag in change.remove_tags]
+        + [(_ATTRIBUTE, attribute_key(name)) for name in change.attributes if name not in there],
     }
 
 
-def _text(value: Attribute) -> str:
-    return msgspec.json.encode(value).decode()
+def _tag(tag: str) -> Label:
+    return _TAG, attribute_key(tag), ""
+
+
+def _attribute(name: str, value: Attribute) -> Label:
+    return _ATTRIBUTE, attribute_key(name), attribute_key(value)

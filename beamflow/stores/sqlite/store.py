@@ -42,12 +42,12 @@ from beamflow.stores.base import (
     encoded,
     letter_cursor_at,
     letter_place_of,
-    place_of,
     went_back,
 )
 from beamflow.stores.sql import statement
 from beamflow.stores.sqlite.batch import Append, Batch
 from beamflow.stores.sqlite.file import check_schema, connect, create, enter_wal, identity, migrate
+from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
 
@@ -69,7 +69,6 @@ _CHECKPOINT_PAGES = 1_000
 _COMMIT = statement("sqlite", "commit")
 _READ = statement("sqlite", "read")
 _SUMMARY = statement("sqlite", "summary")
-_FIND = statement("sqlite", "find")
 _DEAD_LETTERS = statement("sqlite", "dead_letters")
 _DEAD_LETTERS_OF = statement("sqlite", "dead_letters_of")
 _CLAIM = statement("sqlite", "claim")
@@ -80,6 +79,7 @@ _RELEASE = statement("sqlite", "release")
 _places = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
 _summary = msgspec.json.Decoder(Summary)
 _summaries = msgspec.json.Decoder(list[Summary])
+_counts = msgspec.json.Decoder(dict[WorkflowState, int])
 _letter = msgspec.json.Decoder(DeadLetter)
 _letters = msgspec.json.Decoder(
     list[tuple[str, int, WorkflowState, DeadLetterState, int | None, str, str]]
@@ -214,22 +214,19 @@ class SQLiteStore:
 
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries. The port tells the contract."""
-        limit, (time, workflow_id) = checked_limit(query.limit), place_of(query.after)
-        row = await self._read(
-            _FIND,
-            {
-                "states": _names(WorkflowState if query.states is None else query.states),
-                "workflow": query.workflow,
-                "prefix": query.id_prefix,
-                "after_time": time,
-                "after_id": workflow_id,
-                "limit": limit + 1,
-            },
-        )
+        limit = checked_limit(query.limit)
+        sql, parameters = (await self._finding(query)).find(limit + 1)
+        row = await self._read(sql, parameters)
         items = [_in_order(summary) for summary in self._decoded(_summaries, row[0])]
         last = items[limit - 1] if len(items) > limit else None
         cursor = cursor_at(last.started_at, last.id) if last else None
         return Page(items=tuple(items[:limit]), cursor=cursor)
+
+    async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
+        """Return how many workflows match, by state. The port tells the contract."""
+        whole = msgspec.structs.replace(query, after=None)
+        row = await self._read(*(await self._finding(whole)).count())
+        return self._decoded(_counts, row[0])
 
     async def summary(self, workflow_id: str) -> Summary | None:
         """Return the summary of one workflow, or None."""
@@ -361,6 +358,13 @@ class SQLiteStore:
         self._in_flight = None
         self._batches.clear()
         self._work.set()
+
+    async def _finding(self, query: WorkflowQuery) -> Finding:
+        finding = Finding(query)
+        if finding.probe is not None:
+            (answer,) = await self._read(*finding.probe)
+            finding.probed(answer)
+        return finding
 
     # calling
 

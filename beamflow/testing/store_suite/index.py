@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -326,6 +327,86 @@ class IndexSuite(Suite):
             "order_2",
             "orderX3",
         ]
+
+    async def test_found_by_what_they_are(self, store: Store, lease: Lease) -> None:
+        """Version, time, tags, attributes and parent, as they are now, alone and together."""
+        stories: dict[str, list[Event]] = {
+            "a": [started(tags=["vip", "new"], attributes={"city": "Bonn", "n": 1})],
+            "b": [started(version=2, tags=["vip"], attributes={"city": "Köln", "n": 1.0})],
+            "c": [started("other", attributes={"n": True, "x": "1"}, parent="a"), completed()],
+            "d": [started(parent="a", tags=['q"', "ä b"], attributes={'"': '"\\'}), failed()],
+            "e": [
+                started(tags=["vip"], attributes={"city": "Bonn"}),
+                AttributesChanged(attributes={"city": None, "n": 2}, remove_tags=("vip",)),
+                AttributesChanged(add_tags=("late",)),
+                completed(),
+            ],
+        }
+        for number, (one, events) in enumerate(stories.items()):
+            await store.append(one, 0, events, time=START + number, epoch=lease.epoch)
+
+        async def found(**fields: object) -> str:
+            query = msgspec.convert(fields, WorkflowQuery)
+            page = await store.find(query)
+            counts = await store.count(query)
+            assert counts == dict(Counter(one.state for one in page.items))
+            newest = await store.find(replace(query, newest_first=True))
+            assert newest.items == page.items[::-1]
+            return "".join(summary.id for summary in page.items)
+
+        assert await found() == "abcde"
+        assert await found(tags=["vip"]) == "ab"
+        assert await found(tags=["vip", "new"]) == "a"
+        assert await found(tags=["vip", "none"]) == ""
+        assert await found(tags=["late"]) == "e"
+        assert await found(tags=['q"', "ä b"]) == "d"
+        assert await found(attributes={"city": "Bonn"}) == "a"
+        assert await found(attributes={"city": "Bonn", "n": 1.0}, tags=["vip"]) == "a"
+        assert await found(attributes={"n": 1}) == "ab"
+        assert await found(attributes={"n": True}) == "c"
+        assert await found(attributes={"n": 2}) == "e"
+        assert await found(attributes={"x": 1}) == ""
+        assert await found(attributes={'"': '"\\'}) == "d"
+        assert await found(parent="a") == "cd"
+        assert await found(parent="a", states=["failed"]) == "d"
+        assert await found(parent="a", tags=["vip"]) == ""
+        assert await found(workflow="onboard", version=2) == "b"
+        assert await found(workflow="onboard", version=1, tags=["vip"]) == "a"
+        assert await found(workflow="onboard", attributes={"n": True}) == ""
+        assert await found(workflow="onboard", id_prefix="b") == "b"
+        assert await found(id_prefix="c", parent="a") == "c"
+        assert await found(started_after=START + 1) == "bcde"
+        assert await found(started_before=START + 3) == "abc"
+        assert await found(started_after=START + 1, started_before=START + 3) == "bc"
+        assert await found(started_after=START + 3, tags=["late"], workflow="onboard") == "e"
+        with pytest.raises(ValueError, match="which workflow"):
+            await store.find(WorkflowQuery(version=1))
+
+    @pytest.mark.parametrize("limit", [1, 3, 100])
+    async def test_pages_of_the_newest_first(self, store: Store, lease: Lease, limit: int) -> None:
+        """They are those of the oldest first, the other way round, within the bounds of time."""
+        for number in range(20):
+            events: list[Event] = [started(version=number % 3, tags=["odd"] if number % 2 else [])]
+            time = START + number // 2
+            await store.append(f"{number:02}", 0, events, time=time, epoch=lease.epoch)
+        for query in (
+            WorkflowQuery(newest_first=True),
+            WorkflowQuery(newest_first=True, tags=("odd",)),
+            WorkflowQuery(newest_first=True, workflow="onboard"),
+            WorkflowQuery(newest_first=True, started_after=START + 2, started_before=START + 8),
+        ):
+            seen: list[str] = []
+            page = await store.find(replace(query, limit=limit))
+            while True:
+                seen += [summary.id for summary in page.items]
+                if page.cursor is None:
+                    break
+                page = await store.find(replace(query, limit=limit, after=page.cursor))
+            whole = await store.find(replace(query, newest_first=False))
+            assert seen == [summary.id for summary in whole.items][::-1]
+            assert (await store.count(replace(query, limit=limit)))[WorkflowState.RUNNING] == len(
+                seen
+            )
 
     async def test_pages_while_workflows_move(self, store: Store, lease: Lease) -> None:
         """Who matches from the first page to the last is seen once, whatever the others do."""

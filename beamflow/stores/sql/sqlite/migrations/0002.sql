@@ -19,16 +19,16 @@ CREATE INDEX beamflow_workflows_by_name ON beamflow_workflows (workflow, version
 -- What a workflow can be found by: tags (kind 0), attributes (1), its parent (2). Names and values of the
 -- first two are JSON text. State and start are those of the workflow, so that a page is one stretch of the index.
 CREATE TABLE beamflow_labels (
-  workflow_id TEXT NOT NULL,
+  id TEXT NOT NULL,
   kind INTEGER NOT NULL,
   name TEXT NOT NULL,
   value TEXT NOT NULL,
   state TEXT NOT NULL,
   started_at INTEGER NOT NULL,
-  PRIMARY KEY (workflow_id, kind, name)
+  PRIMARY KEY (id, kind, name)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX beamflow_labels_by_value ON beamflow_labels (kind, name, value, state, started_at, workflow_id);
+CREATE INDEX beamflow_labels_by_value ON beamflow_labels (kind, name, value, state, started_at, id);
 
 CREATE VIEW beamflow_summaries (id, summary) AS
   SELECT
@@ -40,13 +40,13 @@ CREATE VIEW beamflow_summaries (id, summary) AS
       'run', run, 'run_seq', run_seq, 'progress', json(progress),
       'tags', json((
         SELECT '[' || coalesce(group_concat(name, ','), '') || ']'
-        FROM beamflow_labels
-        WHERE workflow_id = w.id AND kind = 0
+        FROM beamflow_labels AS label
+        WHERE label.id = w.id AND label.kind = 0
       )),
       'attributes', json((
         SELECT '{' || coalesce(group_concat(name || ':' || value, ','), '') || '}'
-        FROM beamflow_labels
-        WHERE workflow_id = w.id AND kind = 1
+        FROM beamflow_labels AS label
+        WHERE label.id = w.id AND label.kind = 1
       ))
     )
   FROM beamflow_workflows AS w;
@@ -144,8 +144,8 @@ BEGIN
     NEW.data ->> 'started_at', NEW.data ->> 'closed_at', NEW.data -> 'error', NEW.data ->> 'begin_at',
     NEW.data ->> 'deadline', NEW.data ->> 'parent', NEW.data ->> 'on_close'
   );
-  DELETE FROM beamflow_labels WHERE workflow_id = NEW.stream;
-  INSERT INTO beamflow_labels (workflow_id, kind, name, value, state, started_at)
+  DELETE FROM beamflow_labels WHERE id = NEW.stream;
+  INSERT INTO beamflow_labels (id, kind, name, value, state, started_at)
   SELECT
     NEW.stream, 2, NEW.data ->> 'parent', '', NEW.data ->> 'state', NEW.data ->> 'started_at'
   WHERE NEW.data ->> 'parent' IS NOT NULL;
@@ -159,7 +159,7 @@ BEGIN
     error = coalesce(NEW.data -> 'error', error),
     cancelling = cancelling AND NEW.data ->> 'closed_at' IS NULL
   WHERE id = NEW.stream;
-  UPDATE beamflow_labels SET state = NEW.data ->> 'state' WHERE workflow_id = NEW.stream;
+  UPDATE beamflow_labels SET state = NEW.data ->> 'state' WHERE id = NEW.stream;
 END;
 
 CREATE TRIGGER beamflow_journal_workflow_updated INSTEAD OF INSERT ON beamflow_journal WHEN NEW.kind = 5
@@ -174,13 +174,13 @@ END;
 
 CREATE TRIGGER beamflow_journal_labels_changed INSTEAD OF INSERT ON beamflow_journal WHEN NEW.kind = 6
 BEGIN
-  INSERT OR REPLACE INTO beamflow_labels (workflow_id, kind, name, value, state, started_at)
+  INSERT OR REPLACE INTO beamflow_labels (id, kind, name, value, state, started_at)
   SELECT w.id, label.value ->> 0, label.value ->> 1, label.value ->> 2, w.state, w.started_at
   FROM json_each(NEW.data, '$.put') AS label
   CROSS JOIN beamflow_workflows AS w
   WHERE w.id = NEW.stream;
   DELETE FROM beamflow_labels
   WHERE
-    workflow_id = NEW.stream
+    id = NEW.stream
     AND (kind, name) IN (SELECT value ->> 0, value ->> 1 FROM json_each(NEW.data, '$.take'));
 END;
