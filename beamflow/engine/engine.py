@@ -356,6 +356,7 @@ class Engine:
         if summary is not None and summary.state.is_open:
             services.crashes.pop(letter.workflow_id, None)
             await self._workflows.unpark(letter.workflow_id)
+            await self._workflows.gone_on(letter.workflow_id)
             return letter.workflow_id
         history = await services.store.read(letter.workflow_id)
         first = history[0].event

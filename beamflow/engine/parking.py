@@ -19,10 +19,12 @@ from beamflow.errors import (
     WorkflowParkedError,
 )
 from beamflow.model.events import DeadLettered, DeadLetterReason, DeadLetterRetried
+from beamflow.stores.base import LIMIT_MAX, DeadLetterQuery, DeadLetterState
 
 if TYPE_CHECKING:
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
+    from beamflow.model.events import Recorded
     from beamflow.model.status import WorkflowState
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "park",
     "parked_error",
     "reason_of",
+    "sent_round",
 ]
 
 
@@ -115,6 +118,22 @@ async def leave_parking(services: Services, workflow_id: str, state: WorkflowSta
         services,
         DeadLetterRetried(workflow_id=workflow_id, retried_as=workflow_id, state=state.value),
     )
+
+
+async def sent_round(services: Services, failed: list[Undo], history: list[Recorded]) -> list[Undo]:
+    """Return the compensations that somebody let be made again, and a crash came in between.
+
+    That they may be is in the dead letters' log alone: the letter was closed after they had failed.
+    """
+    query = DeadLetterQuery(
+        states=frozenset({DeadLetterState.RETRIED}),
+        workflow_id=history[0].stream,
+        limit=LIMIT_MAX,
+    )
+    letters = (await services.store.dead_letters(query)).items
+    closed_at = max((letter.closed_at or 0 for letter in letters), default=0)
+    failed_at = {id(one.event): one.time for one in history}
+    return [undo for undo in failed if failed_at[id(undo.failure)] <= closed_at]
 
 
 async def parked_error(

@@ -87,9 +87,13 @@ class Unwinding:
         """The compensations that have failed for good."""
         return [undo for undo in self._left if undo.failure is not None]
 
-    def start_over(self) -> None:
-        """Give those that have failed for good a new set of attempts."""
-        for undo in self.failed:
+    def start_over(self, failed: Iterable[Undo] | None = None) -> None:
+        """Give those that have failed for good a new set of attempts.
+
+        Args:
+            failed: which of them; all by default.
+        """
+        for undo in self.failed if failed is None else failed:
             undo.failure = None
             undo.attempt = 1
             undo.retry_at = 0

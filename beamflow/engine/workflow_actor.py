@@ -41,6 +41,7 @@ from beamflow.engine.parking import (
     letter_of_compensation,
     park,
     parked_error,
+    sent_round,
 )
 from beamflow.engine.pending import Pending
 from beamflow.engine.reception import Reception
@@ -414,11 +415,14 @@ class WorkflowActor(Actor):
             self._steering.deliver(recorded.event)
         self._pending.run = self._execution.run
         check_outcome(self._execution)
+        way_back = self._code.way_back
         if self._parked:
-            if self._code.way_back is not None:
-                self._code.way_back.start_over()
-            state = self._steering.state(compensating=self._code.way_back is not None)
+            if way_back is not None:
+                way_back.start_over()
+            state = self._steering.state(compensating=way_back is not None)
             await leave_parking(self.services, self.workflow_id, state)
+        elif way_back is not None and way_back.failed:
+            way_back.start_over(await sent_round(self.services, way_back.failed, history))
         return self._reissue()
 
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:

@@ -98,6 +98,21 @@ class Workflows:
                 else:
                     return
 
+    async def gone_on(self, workflow_id: str) -> None:
+        """Wait until a workflow that was unparked goes on, as the log says, or is parked again.
+
+        Raises:
+            EngineStoppedError: its actor was stopped before; ask again.
+        """
+        there = self._awake(workflow_id)
+        if there is None:
+            return
+        try:
+            await there.call(Waiting(), timeout=None)
+        except ActorStoppedError as error:
+            if error.reason != "normal":
+                raise EngineStoppedError(_NOT_UP) from error
+
     async def terminate(self, workflow_id: str, reason: str) -> bool:
         """End a workflow that is not in memory; False when it is.
 

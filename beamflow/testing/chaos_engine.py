@@ -322,7 +322,6 @@ class _Life:
         self._up: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._outside = contextvars.copy_context()
         self._island = chaos.island()
-        self._real_store = store
         self._store = FaultyStore(store, chaos.plan, clock, self.cut)
         chance = Random(f"{chaos.seed}/{number}")  # noqa: S311 - repeatable on purpose
         self.engine = Engine(self._store, clock=clock, random=chance, **options)
@@ -377,7 +376,7 @@ class _Life:
         """Stop what still runs; a store that was cut off is closed, as by the system."""
         if self._island.is_cut:
             self._free_threads()
-            await self._real_store.close()
+            await self._store.bury()
             return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 

@@ -120,6 +120,10 @@ class FaultyStore:
         for held in self._holds:
             held.close()
 
+    async def bury(self) -> None:
+        """Close the real one as the system does whose process is gone."""
+        await self._held(self._store.close)
+
     # The port
 
     async def open(self) -> None:
@@ -238,6 +242,9 @@ class FaultyStore:
     async def _real(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Ask the real store; virtual time stands still while its threads work."""
         self._check_alive()
+        return await self._held(ask)
+
+    async def _held(self, ask: Callable[[], Awaitable[T]]) -> T:
         loop = asyncio.get_running_loop()
         if not (self.shared and isinstance(loop, VirtualLoop)):
             return await ask()

@@ -19,18 +19,22 @@ from beamflow import (
     step,
     workflow,
 )
+from beamflow.engine.pending import Pending
 from beamflow.engine.saga import Unwinding
 from beamflow.engine.step_call import StepCall
 from beamflow.events import (
     CompensationCompleted,
     CompensationFailed,
     CompensationStarted,
+    DeadLettered,
+    DeadLetterRetried,
     Failure,
     StepCompleted,
     StepFailed,
     WorkflowFailed,
 )
 from supervision.testing import settle
+from tests.beamflow.engine.outage import letters_log, parks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -434,6 +438,28 @@ async def test_one_that_cannot_be_undone_parks_the_workflow_with_the_others_done
         assert "flight #1 compensation" not in undone
         (letter,) = await engine.dead_letters.list()
         assert letter.reason is DeadLetterReason.WORKFLOW_ERROR
+
+
+async def test_a_retry_of_what_could_not_be_undone_outlives_a_crash(
+    memory: MemoryStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the log once `retry` has returned; the next engine makes the attempts it granted."""
+    unwell.add("car")
+    async with Engine(memory, workflows=[trip], clock=clock) as engine:
+        handle = await engine.start(trip, id="one")
+        await handle.signal("word", "no leave")
+        await clock.advance(100)
+        await parks(handle)
+        unwell.clear()
+        undone.clear()
+        with monkeypatch.context() as cut:
+            cut.setattr(Pending, "compensate", lambda *_: None)  # the power goes before it is made
+            assert await engine.dead_letters.retry("one") == "one"
+            assert await letters_log(engine) == [DeadLettered, DeadLetterRetried]
+    assert undone == []
+    async with Engine(memory, workflows=[trip], clock=clock) as engine:
+        await fails(engine.handle("one"), "no leave")
+        assert undone == ["car #1 compensation"]
 
 
 async def test_code_that_changed_on_the_way_back_is_parked(

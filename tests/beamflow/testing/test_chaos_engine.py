@@ -215,6 +215,24 @@ async def test_a_power_loss_by_hand(ledger: Ledger) -> None:
 
 
 @pytest.mark.virtual_time
+async def test_a_file_is_closed_in_no_time(ledger: Ledger, tmp_path: Path) -> None:
+    """After a power loss the day that a workflow waits for does not go by at once.
+
+    Virtual time used to run on while SQLite's thread closed the file, so that time-outs were over.
+    """
+    outside.append(ledger)
+    chaos = Chaos(FaultPlan(1, 0.0))
+    async with ChaosEngine(chaos, workflows=[sell], store=f"sqlite:///{tmp_path}/app.db") as engine:
+        handle = await engine.start(sell, "good", id="good")
+        await asyncio.sleep(10)
+        engine.cut()
+        await handle.signal("approval", payload=True)
+        assert asyncio.get_running_loop().time() < 60
+        assert await handle.result() == "good shipped"
+    chaos.close()
+
+
+@pytest.mark.virtual_time
 async def test_an_engine_that_gives_up_is_started_again(ledger: Ledger) -> None:
     """Four failing stores within seconds are too many for one life."""
     outside.append(ledger)

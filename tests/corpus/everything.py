@@ -1,0 +1,11 @@
+"""The whole corpus: importing this collects it."""
+
+from __future__ import annotations
+
+from tests.corpus import branches, control, letters, notes, signals, steps, undoing, waiting
+from tests.corpus.case import CASES, HELPERS
+
+__all__ = ["CASES", "MODULES", "WORKFLOWS"]
+
+MODULES = (branches, control, letters, notes, signals, steps, undoing, waiting)
+WORKFLOWS = [*(case.workflow for case in CASES.values()), *HELPERS]

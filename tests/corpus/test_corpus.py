@@ -1,0 +1,61 @@
+"""Each workflow of the corpus outlives a power cut right before and right after each append."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.corpus.checks import check
+from tests.corpus.everything import CASES
+from tests.corpus.runner import Cut, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.corpus.case import Case
+
+EXHAUSTIVE = os.environ.get("BEAMFLOW_EXHAUSTIVE") == "1"
+
+
+@pytest.fixture(autouse=True)
+def _light_collections() -> Iterator[None]:
+    """Hide what is there from the collector, which each buried engine calls."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def tried(case: Case, file: Path | None, *cuts: Cut) -> int:
+    """Run it and check; return how many appends there were."""
+    try:
+        done = run(case, file, cuts)
+        check(case, done)
+    except BaseException as error:
+        error.add_note(f"{case.name}: {', '.join(map(str, cuts)) or 'no cut'}")
+        raise
+    assert done.lives == 1 + len(cuts)
+    return done.appends
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_power_cut_at_every_append_in_memory(case: Case) -> None:
+    """It comes to the same end, with all done once, in a log that replays."""
+    appends = tried(case, None)
+    for append in range(1, appends + 1):
+        for durable in (False, True):
+            tried(case, None, Cut(append, durable))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+def test_power_cut_at_every_append_in_a_file(case: Case, tmp_path: Path) -> None:
+    """The same with SQLite: each append before it is durable, and after."""
+    appends = tried(case, tmp_path / "whole.db")
+    for append in range(1, appends + 1):
+        for durable in (False, True) if EXHAUSTIVE else (append % 2 == 0,):
+            cut = Cut(append, durable)
+            tried(case, tmp_path / f"{append}-{durable}.db", cut)
