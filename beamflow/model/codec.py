@@ -15,6 +15,7 @@ import msgspec
 
 from beamflow.errors import PayloadError
 from beamflow.model.events import Event
+from beamflow.model.upcast import upcast
 
 __all__ = [
     "PAYLOAD_BYTES_MAX",
@@ -43,8 +44,14 @@ def encode_event(event: Event) -> bytes:
 
 
 def decode_event(data: bytes | str) -> Event:
-    """Read an event back; raises ``msgspec.MsgspecError`` when it is none."""
-    return _event_decoder.decode(data)
+    """Read an event back, of whatever version; raises ``msgspec.MsgspecError`` when it is none."""
+    try:
+        return _event_decoder.decode(data)
+    except msgspec.ValidationError:
+        newest = upcast(data)
+        if newest is None:
+            raise
+    return _event_decoder.decode(newest)
 
 
 def encode_json(value: object, where: str) -> bytes:
