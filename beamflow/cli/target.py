@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from beamflow.authoring.workflow import Workflow
+from beamflow.authoring.workflow import definition_of
 from beamflow.engine.definitions import Definitions
 from beamflow.engine.engine import Engine
 from beamflow.errors import DefinitionError
@@ -36,7 +36,7 @@ def workflows_of(target: str) -> Definitions:
         )
     module = import_module(name)
     if not path:
-        found = tuple(each for each in vars(module).values() if isinstance(each, Workflow))
+        found = [each for each in vars(module).values() if definition_of(each) is not None]
         if not found:
             raise DefinitionError(f"module {name!r} has no workflow: write {name}:engine")
         return Definitions(found)
@@ -53,7 +53,7 @@ def _definitions(target: str, value: object) -> Definitions:
     match value:
         case Engine():
             return Definitions(value.workflows)
-        case Workflow():
+        case _ if definition_of(value) is not None:
             return Definitions([value])
         case Iterable():
             return Definitions(value)

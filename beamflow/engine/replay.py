@@ -17,12 +17,12 @@ from beamflow.engine import execution
 from beamflow.engine.execution import Execution
 from beamflow.engine.history import effective, origin_of_tasks
 from beamflow.errors import BeamflowError, NondeterminismError
+from beamflow.model.events import WorkflowContinued, WorkflowStarted
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from types import FrameType
 
-    from beamflow.authoring.step import Step
     from beamflow.authoring.workflow import Workflow
     from beamflow.engine.workflow_task import WorkflowTask
     from beamflow.model.events import Note, Recorded
@@ -65,7 +65,9 @@ def _explained(
                 "with `beamflow lint` what differs from run to run"
             ),
         )
-    then = getattr(history[0].event, "fingerprint", "")
+    first = history[0].event
+    started = first.start if isinstance(first, WorkflowContinued) else first
+    then = started.fingerprint if isinstance(started, WorkflowStarted) else ""
     now = workflow.fingerprint
     return NondeterminismError(
         workflow_id,
@@ -108,17 +110,21 @@ class _Traced(Execution):
         self._made_at: dict[WorkflowTask, str] = {}
         self._noted_at: list[tuple[Note, str]] = []
 
-    def call_step(
-        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Coroutine[Any, Any, Any]:
-        return self._called(_place(), step, args, kwargs)
+    def call_step(self, *args: Any) -> Coroutine[Any, Any, Any]:
+        return self._called(_place(), super().call_step, *args)
+
+    def call_child(self, *args: Any) -> Coroutine[Any, Any, Any]:
+        return self._called(_place(), super().call_child, *args)
+
+    def start_child(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
+        return self._called(_place(), super().start_child, *args, **options)
 
     async def _called(
-        self, place: str, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, place: str, call: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **options: Any
     ) -> Any:
         self._called_at = place
         try:
-            return await super().call_step(step, args, kwargs)
+            return await call(*args, **options)
         except BaseException:
             self._called_at = ""
             raise

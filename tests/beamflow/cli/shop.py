@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from beamflow import Engine, patched, receive, step, workflow
+from beamflow import Engine, continue_as_new, patched, receive, step, workflow
 
 EDITION = os.environ.get("SHOP", "first")
 
@@ -30,6 +30,25 @@ async def order(what: str) -> str:
     return packed
 
 
-engine = Engine("memory://", workflows=[order])
-workflows = [order]
+@workflow
+class Parcel:
+    """The class form, with a run that begins anew."""
+
+    def __init__(self) -> None:
+        self.stops: list[str] = []
+
+    async def run(self, what: str) -> str:
+        await pack(what)
+        await receive("go")
+        if len(what) < 8:
+            continue_as_new(what + what)
+        if EDITION == "changed":
+            await weigh(what)  # the new line of the class
+        await pack("at last")
+        await receive("go")
+        return what
+
+
+engine = Engine("memory://", workflows=[order, Parcel])
+workflows = [order, Parcel]
 number = 3

@@ -117,6 +117,33 @@ def test_the_findings_as_json(left: Shop, capsys: pytest.CaptureFixture[str]) ->
     assert ", in order" in one["place"]
 
 
+def test_the_current_run_of_a_class_is_looked_at(
+    shop: Shop, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What earlier runs have recorded is over."""
+
+    async def leave() -> None:
+        parcel = shop.edition("first").Parcel
+        async with Engine(shop.url, workflows=[parcel]) as engine:
+            handle = await engine.start(parcel, "abc", id="one")
+            packed = 0
+            async for recorded in handle.events():
+                packed += isinstance(recorded.event, StepCompleted)
+                if packed == 4:
+                    break
+                if isinstance(recorded.event, StepCompleted):
+                    await handle.signal("go")
+
+    asyncio.run(leave())
+    assert shop.check("first") == 0
+    assert capsys.readouterr().out == "all 1 open workflows would go on\n"
+    assert shop.check("changed") == 1
+    out = capsys.readouterr().out
+    assert out.splitlines()[0] == "Parcel (version 1): would diverge: one"
+    line = line_of("            await weigh(what)  # the new line of the class")
+    assert f"at {HERE}/shop.py:{line}, in run\n" in out
+
+
 def test_who_lacks_a_patch_is_told_and_no_problem(
     left: Shop, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from msgspec.structs import replace
 
-from beamflow import PayloadError, publish, step, workflow
+from beamflow import PayloadError, publish, start_child, step, workflow
 from beamflow.engine.replay import replay
 from beamflow.errors import NondeterminismError
 from beamflow.model.events import WorkflowStarted
@@ -73,6 +73,29 @@ async def in_a_task() -> None:
     await pay(1)
     async with asyncio.TaskGroup() as group:
         group.create_task(ship("y"))  # here
+
+
+@workflow
+async def packing(what: str) -> str:
+    return await ship(what)
+
+
+async def in_a_child() -> None:
+    await pay(1)
+    await packing("y")  # here
+
+
+async def in_two_children() -> None:
+    await pay(1)
+    await asyncio.gather(
+        packing("y"),  # here
+        packing("z"),
+    )
+
+
+async def in_a_started_child() -> None:
+    await pay(1)
+    await start_child(packing, "y")  # here
 
 
 async def made_earlier() -> None:
@@ -149,6 +172,9 @@ PLACES = [
     (gathered, "step 'ship'"),
     (in_a_task, "step 'ship'"),
     (made_earlier, "step 'ship'"),
+    (in_a_child, "child workflow 'packing'"),
+    (in_two_children, "child workflow 'packing'"),
+    (in_a_started_child, "child workflow 'packing'"),
     (in_a_helper, "step 'ship'"),
     (in_the_task_of_a_helper, "step 'ship'"),
     (in_a_nursery, "step 'ship'"),
