@@ -5,7 +5,14 @@ from __future__ import annotations
 from beamflow.authoring.child import ChildHandle, start_child
 from beamflow.authoring.context import now, random, receive, until, uuid4
 from beamflow.authoring.handlers import on_query, on_signal, on_update, query, signal, update
-from beamflow.authoring.notes import publish, snapshot
+from beamflow.authoring.notes import (
+    add_tags,
+    progress,
+    publish,
+    remove_tags,
+    set_attributes,
+    snapshot,
+)
 from beamflow.authoring.patch import patched
 from beamflow.authoring.renewal import continue_as_new
 from beamflow.authoring.running_step import StepInfo, current_step, heartbeat
@@ -48,7 +55,7 @@ from beamflow.errors import (
 from beamflow.model.events import DeadLetterReason, Recorded
 from beamflow.model.status import WorkflowState
 from beamflow.policies.retry import Retry
-from beamflow.stores.base import DeadLetter, DeadLetterState, Summary
+from beamflow.stores.base import DeadLetter, DeadLetterState, Page, Progress, Summary
 
 __all__ = [
     "BeamflowError",
@@ -67,7 +74,9 @@ __all__ = [
     "FencedError",
     "HostLoopError",
     "NondeterminismError",
+    "Page",
     "PayloadError",
+    "Progress",
     "Recorded",
     "Retry",
     "Saga",
@@ -95,6 +104,7 @@ __all__ = [
     "WorkflowStateError",
     "WorkflowStatus",
     "WorkflowTimeoutError",
+    "add_tags",
     "continue_as_new",
     "current_step",
     "heartbeat",
@@ -103,11 +113,14 @@ __all__ = [
     "on_signal",
     "on_update",
     "patched",
+    "progress",
     "publish",
     "query",
     "random",
     "receive",
+    "remove_tags",
     "saga",
+    "set_attributes",
     "signal",
     "snapshot",
     "start_child",

@@ -20,11 +20,13 @@ from beamflow.errors import (
 )
 from beamflow.model.codec import encode_json
 from beamflow.model.events import (
+    Attribute,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
 )
 from beamflow.model.status import Control, WorkflowState, allows
+from beamflow.stores.base import Progress
 from supervision import ActorStoppedError
 
 if TYPE_CHECKING:
@@ -55,6 +57,20 @@ class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
     closed_at: int | None
     error: str | None
     """Of a workflow that failed, compensates or is parked."""
+    begin_at: int | None
+    """When its code may begin, if not at once."""
+    deadline: int | None
+    """When it must have ended."""
+    cancelling: bool
+    """Whether it was told to end and has not ended yet."""
+    parent: str | None
+    """Id of the workflow that it is a child of."""
+    progress: Progress | None
+    """What its code has told of how far it is."""
+    tags: tuple[str, ...]
+    """What it can be found by, sorted."""
+    attributes: dict[str, Attribute]
+    """Likewise, by name."""
     waiting_for: tuple[str, ...]
     """``"step charge"``, ``"timer"``, ``"signal approval"`` …, while it is in memory."""
 
@@ -117,6 +133,13 @@ class WorkflowHandle(Conversation, Generic[R]):
             started_at=summary.started_at,
             closed_at=summary.closed_at,
             error=summary.error,
+            begin_at=summary.begin_at,
+            deadline=summary.deadline,
+            cancelling=summary.cancelling,
+            parent=summary.parent,
+            progress=summary.progress,
+            tags=summary.tags,
+            attributes=summary.attributes,
             waiting_for=waiting,
         )
 
