@@ -18,6 +18,7 @@ from beamflow.authoring.renewal import continue_as_new
 from beamflow.authoring.running_step import StepInfo, current_step, heartbeat
 from beamflow.authoring.saga import Saga, saga
 from beamflow.authoring.step import Step, step
+from beamflow.authoring.transaction import Transaction, transaction
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
 from beamflow.engine.handle import WorkflowHandle, WorkflowStatus
@@ -41,6 +42,7 @@ from beamflow.errors import (
     StoreFormatError,
     StoreLockedError,
     StoreUnavailableError,
+    TransactionError,
     UnknownWorkflowError,
     WorkflowCancelledError,
     WorkflowClosedError,
@@ -90,6 +92,8 @@ __all__ = [
     "StoreLockedError",
     "StoreUnavailableError",
     "Summary",
+    "Transaction",
+    "TransactionError",
     "UnknownWorkflowError",
     "Workflow",
     "WorkflowCancelledError",
@@ -125,6 +129,7 @@ __all__ = [
     "snapshot",
     "start_child",
     "step",
+    "transaction",
     "until",
     "update",
     "uuid4",

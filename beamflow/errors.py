@@ -20,6 +20,7 @@
     ├── StepError
     │   ├── StepFailedError                     a step raised a type that may not be rebuilt
     │   └── StepTimeoutError(TimeoutError)      a step took longer than one of its limits
+    ├── TransactionError                        a step's transaction could not be had, or kept
     ├── HostLoopError(RuntimeError)             workflow code touched the host's event loop
     ├── NondeterminismError                     the code no longer does what its log says
     ├── DeadLetterError(LookupError)            no such dead letter, or none that is open
@@ -59,6 +60,7 @@ __all__ = [
     "StoreFormatError",
     "StoreLockedError",
     "StoreUnavailableError",
+    "TransactionError",
     "UnknownWorkflowError",
     "WorkflowCancelledError",
     "WorkflowClosedError",
@@ -355,6 +357,13 @@ _TOO_LONG = {
         "raise @step(heartbeat_timeout=...), or give it a Retry"
     ),
 }
+
+
+class TransactionError(BeamflowError):
+    """The transaction of a step could not be had, or not be kept; nothing of it was written.
+
+    Arrives in the workflow as itself.
+    """
 
 
 class HostLoopError(BeamflowError, RuntimeError):

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import abc
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from beamflow.model.codec import encode_json
 
-__all__ = ["RunningStep", "StepInfo", "current_step", "heartbeat", "running_step", "step_info"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = [
+    "Borrowed",
+    "RunningStep",
+    "StepInfo",
+    "current_step",
+    "heartbeat",
+    "running_step",
+    "step_info",
+]
 
 
 class StepInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -25,6 +36,26 @@ class StepInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The same over all attempts and restarts: hand it to whatever the step changes outside."""
     last_heartbeat: Any = None
     """Details of the last recorded `heartbeat` of an attempt before this one, as plain JSON data."""
+
+
+class Borrowed(Protocol):
+    """A transaction of the store in the hands of a step."""
+
+    async def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        """Execute one statement and return its rows."""
+
+    async def executemany(
+        self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]
+    ) -> None:
+        """Execute one statement for each of the rows."""
+
+    def seal(self) -> None:
+        """End the block: what was written is to be committed with the step."""
+
+    def abandon(self) -> None:
+        """Roll back; harmless when it is over."""
 
 
 class RunningStep(abc.ABC):
@@ -43,6 +74,15 @@ class RunningStep(abc.ABC):
 
         Raises:
             asyncio.CancelledError: the attempt is over.
+        """
+
+    @abc.abstractmethod
+    async def borrow(self, limit_s: float) -> Borrowed:
+        """Wait for the store's transaction, for so many seconds at most once it is there.
+
+        Raises:
+            TransactionError: there is none to be had.
+            DefinitionError: the step runs somewhere else.
         """
 
 

@@ -15,9 +15,10 @@ from beamflow import log
 from beamflow.authoring.running_step import RunningStep, StepInfo, running_step
 from beamflow.engine.failure import describe
 from beamflow.engine.heartbeat import Pulse
-from beamflow.engine.messages import Beat
+from beamflow.engine.messages import Beat, Dropped
 from beamflow.engine.time_limit import TimeLimit
-from beamflow.errors import StepTimeoutError, said
+from beamflow.engine.transactions import Loan
+from beamflow.errors import DefinitionError, StepTimeoutError, TransactionError, said
 from beamflow.model.events import (
     CompensationCompleted,
     CompensationFailed,
@@ -81,8 +82,10 @@ class Attempt(RunningStep):
     """
 
     __slots__ = (
+        "_cut",
         "_host",
         "_limits",
+        "_loan",
         "_over",
         "_pulse",
         "_services",
@@ -112,6 +115,8 @@ class Attempt(RunningStep):
         self._limits: dict[str, TimeLimit] | None = None
         self._pulse: Pulse | None = None
         self._over = False
+        self._loan: Loan | None = None
+        self._cut: TransactionError | None = None
         self.call = call
         self.function = function
         self.number = number
@@ -140,8 +145,13 @@ class Attempt(RunningStep):
         try:
             args, kwargs = self._arguments()
             plain = self.function.is_plain
-            return self._completed(await (self._run if plain else self._limited)(args, kwargs))
+            result = await (self._run if plain else self._limited)(args, kwargs)
+            if self._loan is not None:
+                self._check_loan(self._loan)
+            return self._completed(result)
         except BaseException as error:
+            if self._cut is not None:
+                return self._failed_by_cut(self._cut, error)
             if self._is_for_us(error):
                 raise
             return self.failed(error)
@@ -188,7 +198,52 @@ class Attempt(RunningStep):
         if self._pulse is not None:
             self._pulse.beat(details)
 
+    async def borrow(self, limit_s: float) -> Loan:
+        """Wait for the store's transaction."""
+        if self.function.place != "loop":
+            raise DefinitionError(
+                f"step {self.function.name!r} runs in a {self.function.place}: make it an `async def` "
+                f"to use transaction()"
+            )
+        if self._loan is not None:
+            raise TransactionError(
+                f"step {self.function.name!r} has had its transaction: there is one for each step, and "
+                f"it is committed with it. Put all statements into one block"
+            )
+        assert self._host is not None
+        self._loan = loan = Loan(self, limit_s)
+        self._host.tell(loan)
+        await loan.granted
+        return loan
+
+    def cut(self, error: TransactionError) -> None:
+        """End it: it has failed with this error."""
+        self._cut = error
+        self.cancel()
+
+    def end(self, outcome: Attempted | Dropped) -> None:
+        """Tell the workflow what it came to: whoever has lent it a transaction hears it first."""
+        keep = isinstance(outcome, Attempted) and isinstance(
+            outcome.event, StepCompleted | CompensationCompleted
+        )
+        assert self._host is not None
+        if self._loan is None or not self._loan.end(outcome, keep=keep):
+            self._host.tell(outcome)
+
     # Running it
+
+    def _check_loan(self, loan: Loan) -> None:
+        """See that what was written in the transaction can be kept."""
+        if self._cut is not None:
+            raise self._cut
+        loan.check()
+
+    def _failed_by_cut(self, cut: TransactionError, error: BaseException) -> Attempted:
+        if self._is_for_us(error):
+            assert self.task is not None
+            if self.task.uncancel():  # there is more to it than our own cut
+                raise error
+        return self.failed(cut)
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Awaitable[Any]:
         around = self._services.around_step

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from beamflow.authoring.step import exception_name
-from beamflow.errors import PayloadError, StepFailedError, StepTimeoutError
+from beamflow.errors import PayloadError, StepFailedError, StepTimeoutError, TransactionError
 from beamflow.model.codec import encode_json
 from beamflow.model.events import Failure
 
@@ -138,7 +138,7 @@ def _known_type(name: str, step: Step[..., Any]) -> type[BaseException] | None:
 
 
 _OWN: dict[str, type[BaseException]] = {
-    exception_name(kind): kind for kind in (StepTimeoutError, PayloadError)
+    exception_name(kind): kind for kind in (StepTimeoutError, PayloadError, TransactionError)
 }
 
 

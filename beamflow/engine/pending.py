@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
     from beamflow.engine.timers import TimerEntry
+    from beamflow.engine.transactions import Loan
     from supervision import Actor
 
 __all__ = ["Pending"]
@@ -36,9 +37,10 @@ class Pending:
         run: number of the workflow's run.
         attempts: the attempts under way, by op.
         timers: timers of the code, and waits before an attempt, by op.
+        loans: transactions that attempts have asked for.
     """
 
-    __slots__ = ("_actor", "_services", "_workflow_id", "attempts", "run", "timers")
+    __slots__ = ("_actor", "_services", "_workflow_id", "attempts", "loans", "run", "timers")
 
     def __init__(self, actor: Actor, services: Services, workflow_id: str) -> None:
         """Begin with nothing."""
@@ -48,6 +50,7 @@ class Pending:
         self.run = 0
         self.attempts: dict[int, Attempt] = {}
         self.timers: dict[int, TimerEntry] = {}
+        self.loans: tuple[Loan, ...] = ()
 
     def run_step(self, call: StepCall) -> None:
         """Make the next attempt of a step, when it is time."""
@@ -131,7 +134,7 @@ class Pending:
         if attempt.abandoned:
             return
         self._let_go(attempt)
-        self.tell(attempt.timed_out())
+        attempt.end(attempt.timed_out())
 
     def _let_go(self, attempt: Attempt) -> None:
         assert attempt.task is not None
@@ -157,7 +160,7 @@ class Pending:
             outcome = await attempt.make(self)
         except asyncio.CancelledError:
             if not attempt.abandoned:
-                self.tell(Dropped(attempt.call.op))
+                attempt.end(Dropped(attempt.call.op))
             raise
         if not attempt.abandoned:
-            self.tell(outcome)
+            attempt.end(outcome)

@@ -47,6 +47,7 @@ from beamflow.engine.pending import Pending
 from beamflow.engine.reception import Reception
 from beamflow.engine.replay import replay
 from beamflow.engine.steering import Steering
+from beamflow.engine.transactions import Loan, lend
 from beamflow.errors import (
     BeamflowError,
     ConflictError,
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
     from beamflow.model.commands import Command
     from beamflow.model.events import SignalReceived
     from beamflow.stores.base import Summary
+    from beamflow.stores.transactions import OpenTransaction
 
 __all__ = ["WorkflowActor"]
 
@@ -141,6 +143,7 @@ class WorkflowActor(Actor):
         self._reception = Reception(services, workflow_id)
         self._seq = 0
         self._time = 0
+        self._lending = False
         self._pending = Pending(self, services, workflow_id)
         self._children: Children | None = None
 
@@ -225,7 +228,12 @@ class WorkflowActor(Actor):
             signals.append("condition")
         return (*compensations, *steps, *children, *timers, *signals)
 
-    async def _take(self, messages: list[object], events: list[Event]) -> None:
+    async def _take(
+        self,
+        messages: list[object],
+        events: list[Event],
+        transaction: OpenTransaction | None = None,
+    ) -> None:
         """Let the code run on with what has happened, record it and what follows, then act on it.
 
         The code runs before the append, in the same turn, so that a timer it sets or its end is one
@@ -262,7 +270,7 @@ class WorkflowActor(Actor):
                 problem = error
         if events:
             try:
-                await self._append(events, time)
+                await self._append(events, time, transaction)
             except PayloadError as error:  # the store takes less than a payload may hold
                 await self._park(error)
             except BaseException as error:
@@ -280,6 +288,18 @@ class WorkflowActor(Actor):
             await self._park(error)
         if (code.rollbacks or code.way_back is not None) and not self._steering.paused:
             await self._compensate()
+        while self._pending.loans and not self._lending:
+            await self._lend()
+
+    async def _lend(self) -> None:
+        """Lend the store's transaction to an attempt that has asked for it."""
+        loan, *rest = self._pending.loans
+        self._pending.loans = tuple(rest)
+        self._lending = True
+        try:
+            await lend(self.services, loan, self._take)
+        finally:
+            self._lending = False
 
     @property
     def _idle(self) -> bool:
@@ -322,6 +342,9 @@ class WorkflowActor(Actor):
                 return ()
             case ChildNews():
                 return self._offspring.events_of(message)
+            case Loan():
+                self._pending.loans += (message,)
+                return ()
             case Signal():
                 return self._reception.signal(self._code, message)
             case Rung():
@@ -358,11 +381,12 @@ class WorkflowActor(Actor):
         assert self._execution is not None
         return self._execution
 
-    def _append(self, events: list[Event], time: int) -> Awaitable[None]:
+    def _append(
+        self, events: list[Event], time: int, transaction: OpenTransaction | None = None
+    ) -> Awaitable[None]:
         services = self.services
-        return services.store.append(
-            self.workflow_id, self._seq, events, time=time, epoch=services.epoch
-        )
+        append = services.store.append if transaction is None else transaction.commit
+        return append(self.workflow_id, self._seq, events, time=time, epoch=services.epoch)
 
     def _appended(self, events: list[Event], time: int) -> None:
         self._seq += len(events)

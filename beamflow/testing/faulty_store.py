@@ -8,14 +8,16 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from beamflow.errors import StoreUnavailableError
+from beamflow.stores.transactions import begin
 from supervision.faults import ChaosError
 from supervision.virtual import VirtualLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
     from random import Random
 
     from beamflow.authoring.running_step import StepInfo
+    from beamflow.errors import TransactionError
     from beamflow.model.events import Event, Recorded
     from beamflow.model.status import WorkflowState
     from beamflow.policies.retry import Retry
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         Summary,
         WorkflowQuery,
     )
+    from beamflow.stores.transactions import OpenTransaction
     from supervision.faults import FaultPlan
     from supervision.virtual import VirtualClock
 
@@ -104,6 +107,7 @@ class FaultyStore:
         self._failed = False
         self._serving: asyncio.Timeout | None = None
         self._holds: set[ExitStack] = set()
+        self._lent = asyncio.Lock()
 
     def __repr__(self) -> str:
         """Show the real one."""
@@ -152,6 +156,9 @@ class FaultyStore:
         def append() -> Awaitable[None]:
             return self._store.append(stream, expected, events, time=time, epoch=epoch)
 
+        await self._appending(stream, append)
+
+    async def _appending(self, stream: str, append: Callable[[], Awaitable[None]]) -> None:
         self._check_alive()
         drawn = self._plan.draw(f"append {stream}", _APPENDING)
         if drawn is None:
@@ -178,6 +185,16 @@ class FaultyStore:
             case _:
                 await self._clock.sleep(details.uniform(*LATENCY_S))
         await self._real(append)
+
+    async def begin(self) -> OpenTransaction:
+        """Lend the real one's writer; something may go wrong when the transaction is committed."""
+        await self._lent.acquire()  # without holding time: whoever has it may need some
+        try:
+            transaction = await self._real(lambda: begin(self._store))
+            return _FaultyTransaction(transaction, self._real, self._appending, self._lent.release)
+        except BaseException:
+            self._lent.release()
+            raise
 
     async def read(self, stream: str, after: int = 0) -> list[Recorded]:
         """Read, or fail to."""
@@ -286,3 +303,58 @@ class FaultyStore:
 
     def _refuse(self, problem: str) -> NoReturn:
         raise StoreUnavailableError(repr(self._store), problem, "Try again")
+
+
+class _FaultyTransaction:
+    """A transaction of the real store, whose commit is an append like any other."""
+
+    def __init__(
+        self,
+        transaction: OpenTransaction,
+        real: Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]],
+        appending: Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]],
+        over: Callable[[], None],
+    ) -> None:
+        self._transaction = transaction
+        self._real = real
+        self._appending = appending
+        self._over = over
+        self._is_over = False
+
+    @property
+    def problem(self) -> TransactionError | None:
+        return self._transaction.problem
+
+    @property
+    def is_sealed(self) -> bool:
+        return self._transaction.is_sealed
+
+    async def execute(
+        self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[tuple[Any, ...]]:
+        rows: list[tuple[Any, ...]] = await self._real(
+            lambda: self._transaction.execute(sql, parameters)
+        )
+        return rows
+
+    async def executemany(
+        self, sql: str, rows: Iterable[Sequence[Any] | Mapping[str, Any]]
+    ) -> None:
+        await self._real(lambda: self._transaction.executemany(sql, rows))
+
+    def seal(self) -> None:
+        self._transaction.seal()
+
+    def abandon(self) -> None:
+        self._transaction.abandon()
+        if not self._is_over:
+            self._is_over = True
+            self._over()
+
+    async def commit(
+        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+    ) -> None:
+        await self._appending(
+            stream,
+            lambda: self._transaction.commit(stream, expected, events, time=time, epoch=epoch),
+        )

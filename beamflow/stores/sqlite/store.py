@@ -50,6 +50,7 @@ from beamflow.stores.sqlite.file import check_schema, connect, create, enter_wal
 from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
+from beamflow.stores.sqlite.transaction import SQLiteTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -119,9 +120,10 @@ class SQLiteStore:
         self._readers: deque[aiosqlite.Connection] = deque()
         self._lock: OwnerLock | None = None
         self._identity: tuple[int, int] | None = None
-        self._batches: deque[Batch] = deque()
-        self._in_flight: Batch | None = None
+        self._batches: deque[Batch | SQLiteTransaction] = deque()
+        self._in_flight: Batch | SQLiteTransaction | None = None
         self._work = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._failure: StoreUnavailableError | None = None
         self._interrupted = False
 
@@ -141,6 +143,7 @@ class SQLiteStore:
                 raise unavailable(repr(self), error) from error
             raise
         self._work = asyncio.Event()
+        self._turn = asyncio.Lock()
         self._failure = None
         self._interrupted = False
 
@@ -152,7 +155,11 @@ class SQLiteStore:
                 self._check_usable()
                 if self._batches:
                     self._in_flight = self._batches.popleft()
-                    await self._commit(self._in_flight)
+                    if isinstance(self._in_flight, Batch):
+                        await self._commit(self._in_flight)
+                    else:
+                        async with self._turn:
+                            await self._in_flight.run()
                     self._in_flight = None
                 else:
                     self._work.clear()
@@ -187,12 +194,28 @@ class SQLiteStore:
             raise self._refusal()
         data = encoded(stream, expected, events)
         waiter = asyncio.get_running_loop().create_future()
-        if not self._batches or self._batches[-1].is_full:
-            self._batches.append(Batch())
-        self._batches[-1].add(Append(stream, expected, time, epoch, waiter), events, data)
+        batch = self._batches[-1] if self._batches else None
+        if not isinstance(batch, Batch) or batch.is_full:
+            batch = Batch()
+            self._batches.append(batch)
+        batch.add(Append(stream, expected, time, epoch, waiter), events, data)
         del data  # whoever waits holds as little as can be
         self._work.set()
         await waiter
+
+    async def begin(self) -> SQLiteTransaction:
+        """Wait for the writer and begin a transaction. The port tells the contract."""
+        if self._failure is not None or self._writer is None:
+            raise self._refusal()
+        transaction = SQLiteTransaction(repr(self), self._writer, self._commit)
+        self._batches.append(transaction)
+        self._work.set()
+        try:
+            await transaction.begun
+        except BaseException:
+            transaction.abandon()
+            raise
+        return transaction
 
     async def read(self, stream: str, after: int = 0) -> list[Recorded]:
         """Return the events after a sequence number. The port tells the contract."""
@@ -375,7 +398,8 @@ class SQLiteStore:
 
     async def _write(self, sql: str, parameters: dict[str, object]) -> Any:
         try:
-            return await self._execute(sql, parameters)
+            async with self._turn:  # never in the transaction of a step
+                return await self._execute(sql, parameters)
         except (sqlite3.Error, ValueError) as error:
             failure = unavailable(repr(self), error)
             if code_of(error) != sqlite3.SQLITE_BUSY:
