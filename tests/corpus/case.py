@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from beamflow import WorkflowCancelledError, WorkflowFailedError, WorkflowParkedError
+from beamflow.authoring.workflow import definition_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,7 +29,7 @@ __all__ = [
     "returned",
 ]
 
-W = TypeVar("W", bound="Workflow[..., Any]")
+W = TypeVar("W")
 
 End = tuple[str, Any]
 """How a workflow ended: the kind of end, and with what."""
@@ -114,8 +115,10 @@ def case(
     """Take a workflow into the corpus; see `Case`."""
 
     def declare(workflow: W) -> W:
+        definition = definition_of(workflow)
+        assert definition is not None
         made = Case(
-            workflow=workflow,
+            workflow=definition,
             args=args,
             options=options,
             outsiders=tuple(outsiders),

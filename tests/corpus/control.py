@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from beamflow import WorkflowTimeoutError, receive, step, workflow
+from beamflow import WorkflowTimeoutError, patched, receive, step, workflow
 from beamflow.model.events import (
     StepCompleted,
     TimerFired,
@@ -238,3 +238,13 @@ async def version_two(style: str) -> str:
     await asyncio.sleep(seconds(2))
     await do("as is done now")
     return style.upper()
+
+
+@case(ends=returned([True, False]), effects=["the new way"])
+@workflow
+async def patched_from_the_start() -> list[bool]:
+    await asyncio.sleep(seconds(1))
+    taken = patched("new-way")
+    await do("the new way" if taken else "the old way")
+    await asyncio.sleep(seconds(1))
+    return [taken and patched("new-way"), False]

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
-from tests.corpus import branches, control, letters, notes, signals, steps, undoing, waiting
+from tests.corpus import (
+    branches,
+    children,
+    control,
+    letters,
+    notes,
+    sagas,
+    signals,
+    steps,
+    talking,
+    undoing,
+    waiting,
+)
 from tests.corpus.case import CASES, HELPERS
 
 __all__ = ["CASES", "MODULES", "WORKFLOWS"]
 
-MODULES = (branches, control, letters, notes, signals, steps, undoing, waiting)
+MODULES = (
+    branches,
+    children,
+    control,
+    letters,
+    notes,
+    sagas,
+    signals,
+    steps,
+    talking,
+    undoing,
+    waiting,
+)
 WORKFLOWS = [*(case.workflow for case in CASES.values()), *HELPERS]

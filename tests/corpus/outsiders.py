@@ -34,6 +34,7 @@ __all__ = [
     "View",
     "cancel",
     "is_parked",
+    "keyed",
     "pause",
     "play",
     "resume",
@@ -124,6 +125,16 @@ def signal(name: str, payload: Any = None, *, when: Look = STARTED, of: str = ""
         )
 
     return Act(lambda view: view.engine.handle(of or view.id).signal(name, payload), done, when)
+
+
+def keyed(name: str, payload: Any, *, key: str, when: Look = STARTED) -> Act:
+    """Send a signal with a key, twice each time."""
+
+    async def do(view: View) -> None:
+        for _ in range(2):
+            await view.handle.signal(name, payload, key=key)
+
+    return Act(do, seen(SignalReceived, name=name, key=key), when)
 
 
 def pause(when: Look = STARTED, count: int = 1) -> Act:

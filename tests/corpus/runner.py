@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beamflow.engine.execution import Execution
 from beamflow.errors import WorkflowError
-from beamflow.model.events import Recorded, StepCompleted
+from beamflow.model.events import Recorded, StepCompleted, WorkflowContinued
 from beamflow.model.ids import DEAD_LETTERS, idempotency_key
 from beamflow.model.status import WorkflowState
 from beamflow.stores.url import open_store
@@ -83,6 +83,7 @@ class _Watched:
     def __init__(self, store: Store, run: Run) -> None:
         self._store = store
         self._run = run
+        self._runs: dict[str, int] = {}
         self.grown = asyncio.Event()
 
     def __getattr__(self, name: str) -> Any:
@@ -98,8 +99,11 @@ class _Watched:
         await self._store.append(stream, expected, events, time=time, epoch=epoch)
         done = len(self._run.world.effects)
         for event in events:
-            if isinstance(event, StepCompleted):
-                self._run.completed.setdefault(idempotency_key(stream, event.op), done)
+            if isinstance(event, WorkflowContinued):
+                self._runs[stream] = event.run
+            elif isinstance(event, StepCompleted):
+                key = idempotency_key(stream, event.op, self._runs.get(stream, 0))
+                self._run.completed.setdefault(key, done)
         self.grown.set()
 
 

@@ -9,6 +9,7 @@ from beamflow import (
     StepFailedError,
     StepTimeoutError,
     current_step,
+    heartbeat,
     step,
     workflow,
 )
@@ -153,3 +154,50 @@ def in_thread(what: str) -> str:
 @workflow
 async def plain_functions_in_threads() -> list[str]:
     return list(await asyncio.gather(in_thread("left"), in_thread("right")))
+
+
+@step(heartbeat_timeout=seconds(10), retry=STUBBORN)
+async def copy_rows() -> int:
+    first = current_step().last_heartbeat or 0
+    for row in range(first, 3):
+        heartbeat(row + 1)
+        if row == 1 and current_step().attempt == 1:
+            raise ConnectionError("away")
+        await asyncio.sleep(seconds(4))
+    effect("copied")
+    return current_step().last_heartbeat or 0
+
+
+@case(ends=returned(True), effects=["copied"])
+@workflow
+async def goes_on_from_its_heartbeat() -> bool:
+    return await copy_rows() >= 2
+
+
+@step(heartbeat_timeout=seconds(3), retry=Retry(max_attempts=2, initial=0))
+async def silent_at_first() -> str:
+    if current_step().attempt == 1:
+        await asyncio.sleep(seconds(3600))
+    return effect("spoke")
+
+
+@case(ends=returned("spoke"), effects=["spoke"])
+@workflow
+async def silent_step_is_cut_off() -> str:
+    return await silent_at_first()
+
+
+@step(deadline=seconds(30), retry=Retry(max_attempts=100, initial=seconds(4), factor=1))
+async def hopeless() -> None:
+    raise ConnectionError("still down")
+
+
+@case(ends=returned("deadline"), effects=["no more"])
+@workflow
+async def deadline_over_all_attempts() -> str:
+    try:
+        await hopeless()
+    except StepTimeoutError as error:
+        await do("no more")
+        return error.limit
+    return ""
