@@ -26,7 +26,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from beamflow import Engine, Retry, WorkflowFailedError, current_step, receive, step, workflow
+from beamflow import (
+    Engine,
+    EngineStoppedError,
+    Retry,
+    StoreUnavailableError,
+    WorkflowFailedError,
+    current_step,
+    receive,
+    step,
+    workflow,
+)
+from beamflow.events import SignalReceived
 from beamflow.model.status import OPEN_STATES
 
 if TYPE_CHECKING:
@@ -261,18 +272,47 @@ async def commands() -> AsyncIterator[list[str | int]]:
 
 
 async def obey(engine: Engine, command: list[str | int], turn: asyncio.Lock) -> None:
-    """Carry out one command; those for one workflow take turns."""
+    """Carry out one command; those for one workflow take turns. Insist where the store fails."""
     async with turn:
-        match command:
-            case ["start", str(workflow_id)]:
-                kind, _, number = workflow_id.partition("-")
-                await engine.start(KINDS[kind], int(number), id=workflow_id)
-                tell("started", workflow_id)
-            case ["signal", str(workflow_id), number]:
+        while True:
+            try:
+                await carry_out(engine, command)
+            except (EngineStoppedError, StoreUnavailableError):
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def carry_out(engine: Engine, command: list[str | int]) -> None:
+    """Do it, and tell when it is acknowledged."""
+    match command:
+        case ["start", str(workflow_id)]:
+            kind, _, number = workflow_id.partition("-")
+            await engine.start(KINDS[kind], int(number), id=workflow_id)
+            tell("started", workflow_id)
+        case ["signal", str(workflow_id), int(number)]:
+            if not await has(engine, workflow_id, number):
                 await engine.handle(workflow_id).signal("word", number)
-                tell("signalled", workflow_id, number)
-            case _:
-                raise ValueError(command)
+            tell("signalled", workflow_id, number)
+        case _:
+            raise ValueError(command)
+
+
+async def has(engine: Engine, workflow_id: str, number: int) -> bool:
+    """Look whether a word is in the log, as one does whose call was not acknowledged."""
+    return any(
+        isinstance(each.event, SignalReceived) and int(bytes(each.event.payload)) == number
+        for each in await engine.handle(workflow_id).history()
+    )
+
+
+async def open_ones(engine: Engine) -> list[str]:
+    """Find what has not ended."""
+    while True:
+        try:
+            return [found.id async for found in engine.find(state=OPEN_STATES)]
+        except (EngineStoppedError, StoreUnavailableError):
+            await asyncio.sleep(0.05)
 
 
 async def main(database: Path) -> None:
@@ -282,9 +322,9 @@ async def main(database: Path) -> None:
         async with asyncio.TaskGroup() as group:
             async for command in commands():
                 group.create_task(obey(engine, command, turns[command[1]]))
-        while pending := [found.id async for found in engine.find(state=OPEN_STATES)]:
+        while pending := await open_ones(engine):
             for workflow_id in pending:
-                with suppress(WorkflowFailedError):
+                with suppress(WorkflowFailedError, EngineStoppedError, StoreUnavailableError):
                     await engine.handle(workflow_id).result()
     tell("finished")
 

@@ -140,3 +140,38 @@ def test_killed_at_any_write(tmp_path: Path, draw: random.Random, call: str) -> 
     with ThreadPoolExecutor(6) as pool:
         kills = sum(pool.map(partial(kills_outlived, tmp_path, call), chosen))
     assert kills > len(chosen) // 2
+
+
+@pytest.mark.invariant("I34")
+@pytest.mark.timeout(3600 if EXHAUSTIVE else 120)
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize(
+    ("call", "error"), [("pwrite64", "EIO"), ("pwrite64", "ENOSPC"), ("fdatasync", "EIO")]
+)
+def test_a_disk_that_fails_now_and_then(
+    tmp_path: Path, draw: random.Random, call: str, error: str
+) -> None:
+    """The engine opens its store again and goes on from the log, in the same life, to the end.
+
+    Calls are counted anew for each thread, so a new one of the store's meets the fault as well.
+    """
+    folder = Folder(tmp_path)
+    commands = [command for one in SMALL for command in left_to_say(one, {})]
+    folder.end(folder.live(*strace(call, "-o", str(tmp_path / "count"))), [*commands, ["finish"]])
+    total = (tmp_path / "count").read_text().count(f"{call}(")
+    turns = range(total // 2, total * 3 // 4)
+    struck = 0
+    for turn in turns if EXHAUSTIVE else sorted(draw.sample(turns, 3)):
+        path = tmp_path / f"{turn}"
+        path.mkdir()
+        folder = Folder(path)
+        folder.end(folder.live(), [["finish"]])
+        witness = Witness(folder, reopens=True)
+        inject = ["-o", str(path / "trace"), "-e", f"inject={call}:error={error}:when={turn}"]
+        process = folder.live(*strace(call, *inject))
+        told = folder.end(process, [*commands, ["finish"]])
+        witness.look(told)
+        assert told[-1] == "finished"
+        all_ended(witness, SMALL)
+        struck += "INJECTED" in (path / "trace").read_text()
+    assert struck
