@@ -408,6 +408,16 @@ class Store(Log, Leases, Protocol):
         then every append is refused, also when a cancellation hit a commit in flight.
         """
 
+    async def rebuild(self) -> None:
+        """Derive all indexes from the events again; all or nothing.
+
+        For a store that is open and not served: an index that was lost or is not trusted.
+
+        Raises:
+            CorruptLogError: an event is damaged; the indexes stay as they are.
+            StoreUnavailableError: the store cannot be read or written; likewise.
+        """
+
     async def close(self) -> None:
         """Close the store; harmless when it is closed.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from msgspec import UNSET, MsgspecError
@@ -62,6 +62,7 @@ _UPDATED = ("cancelling", "progress", "run", "run_seq")
 
 
 class _Entry(NamedTuple):
+    position: int
     time: int
     epoch: int
     data: bytes
@@ -82,6 +83,7 @@ class MemoryStore:
     def __init__(self, *, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._streams: dict[str, list[_Entry]] = {}
+        self._positions = count()
         self._summaries: dict[str, Summary] = {}
         self._starts: list[tuple[int, str]] = []
         self._letters: dict[str, list[DeadLetter]] = {}
@@ -102,6 +104,18 @@ class MemoryStore:
         """Wait to be cancelled: an append is done when it returns."""
         self._check_open()
         await asyncio.Event().wait()
+
+    async def rebuild(self) -> None:
+        """Derive all indexes from the events again. The port tells the contract."""
+        self._check_open()
+        records = [record for stream in self._streams for record in await self.read(stream)]
+        records.sort(key=lambda record: self._streams[record.stream][record.seq - 1].position)
+        self._summaries.clear()
+        self._starts.clear()
+        self._letters.clear()
+        for record in records:
+            for change in project(record.stream, record.seq, record.time, record.event):
+                self._apply(change)
 
     async def close(self) -> None:
         """Close the store and keep what it holds."""
@@ -127,7 +141,9 @@ class MemoryStore:
             for seq, event in enumerate(events, expected + 1)
             for change in project(stream, seq, time, event)
         ]
-        self._streams.setdefault(stream, []).extend([_Entry(time, epoch, item) for item in data])
+        self._streams.setdefault(stream, []).extend(
+            [_Entry(next(self._positions), time, epoch, item) for item in data]
+        )
         for change in projections:
             self._apply(change)
 

@@ -148,6 +148,10 @@ class FaultyStore:
         self._failed = False
         await self._real(self._store.close)
 
+    async def rebuild(self) -> None:
+        """Rebuild the real one."""
+        await self._real(self._store.rebuild)
+
     async def append(
         self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
     ) -> None:

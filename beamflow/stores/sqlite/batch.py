@@ -74,11 +74,15 @@ class Batch:
         for event, item in zip(events, data, strict=True):
             seq += 1
             self._put((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
-            for change in project(stream, seq, time, event):
-                kind, key, document = _change(change)
-                self._put((kind, key, 0, time, epoch, 0), document)
+            self.index(stream, seq, time, event)
         self.appends.append(append)
         self._ends.append(len(self._rows))
+
+    def index(self, stream: str, seq: int, time: int, event: Event) -> None:
+        """Add a row for each change that an event makes to the indexes."""
+        for change in project(stream, seq, time, event):
+            kind, key, document = _change(change)
+            self._put((kind, key, 0, time, 0, 0), document)
 
     def parameters(self) -> dict[str, object]:
         """Return the rows as JSON, and the data that they point into."""

@@ -51,6 +51,7 @@ from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
 from beamflow.stores.sqlite.transaction import SQLiteTransaction
+from beamflow.stores.sqlite.rebuild import rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,6 +172,15 @@ class SQLiteStore:
             if self._in_flight is not None:
                 self._interrupted = True
                 self._fail(self._unusable("its writer was stopped in the middle of a commit"))
+
+    async def rebuild(self) -> None:
+        """Derive all indexes from the events again. The port tells the contract."""
+        self._check_usable()
+        assert self._writer is not None
+        try:
+            await rebuild(self._writer)
+        except sqlite3.Error as error:
+            raise unavailable(repr(self), error) from error
 
     async def close(self) -> None:
         """Close the file; the lease is free from here on. The port tells the contract."""

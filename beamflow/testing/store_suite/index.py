@@ -252,15 +252,15 @@ class IndexSuite(Suite):
     )
 
     @pytest.mark.parametrize("story", STORIES)
-    @pytest.mark.parametrize("reopened", [False, True])
+    @pytest.mark.parametrize("then", ["at once", "reopened", "rebuilt"])
     async def test_the_indexes_are_what_project_says(
         self,
         served: ServedStore,
         lease: Lease,
         story: tuple[tuple[str, Event], ...],
-        reopened: bool,  # noqa: FBT001 - a parameter of the test
+        then: str,
     ) -> None:
-        """Summaries and dead letters are the fold of `project` over the log, restart or not."""
+        """Summaries and dead letters are the fold of `project` over the log, now and ever after."""
         store, records, ends = served.store, [], dict.fromkeys(["a", "b", DEAD_LETTERS], 0)
         for number, (stream, event) in enumerate(story):
             time = START + number
@@ -269,8 +269,10 @@ class IndexSuite(Suite):
             records.append(
                 Recorded(stream=stream, seq=ends[stream], time=time, epoch=lease.epoch, event=event)
             )
-        if reopened:
+        if then == "reopened":
             await served.restart()
+        elif then == "rebuilt":
+            await served.rebuild()
         index = _Index(records)
         for workflow_id in ("a", "b"):
             assert await store.summary(workflow_id) == index.summaries.get(workflow_id)
@@ -278,6 +280,22 @@ class IndexSuite(Suite):
         assert {summary.id: summary for summary in found.items} == index.summaries
         letters = await store.dead_letters(DeadLetterQuery(states=None))
         assert {(one.workflow_id, one.number): one for one in letters.items} == index.letters
+
+    async def test_a_rebuild_derives_all_that_is_shown(
+        self, served: ServedStore, lease: Lease
+    ) -> None:
+        """Of many workflows, with their letters in the order in which they came."""
+        store = served.store
+        for number in range(60):
+            one = f"{number}"
+            for at, (_, event) in enumerate(self.STORIES[1 + number % 3]):
+                await store.append(one, at, [event], time=START + number, epoch=lease.epoch)
+        closing = [DeadLetterResolved(workflow_id=f"{n}", note="x") for n in range(2, 60, 6)]
+        await store.append(DEAD_LETTERS, 0, closing, time=START + 99, epoch=lease.epoch)
+        every = DeadLetterQuery(states=None)
+        before = await store.find(WorkflowQuery()), await store.dead_letters(every)
+        await served.rebuild()
+        assert (await store.find(WorkflowQuery()), await store.dead_letters(every)) == before
 
     async def _start(self, store: Store, lease: Lease, *starts: tuple[str, int, str]) -> None:
         for workflow_id, time, workflow in starts:

@@ -65,6 +65,14 @@ class ServedStore:
         await self.stop()
         await self.start()
 
+    async def rebuild(self) -> None:
+        """Have the indexes derived again."""
+        await self.stop()
+        await self.store.open()
+        await self.store.rebuild()
+        await self.store.close()
+        await self.start()
+
 
 class Suite:
     """Fixtures that all parts share."""

@@ -8,9 +8,10 @@ import threading
 from msgspec import Raw
 
 from beamflow.model.events import StepCompleted
+from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
 from beamflow.stores.memory import MemoryStore
 from beamflow.testing.store_suite import ServedStore, StoreClock
-from beamflow.testing.store_suite.samples import START, started, stepped
+from beamflow.testing.store_suite.samples import START, failed, started, stepped
 
 
 async def test_it_keeps_bytes() -> None:
@@ -47,4 +48,24 @@ async def test_an_append_is_done_when_it_returns() -> None:
     assert turns == 0
     assert threading.active_count() == 1
     counter.cancel()
+    await store.close()
+
+
+async def test_lost_indexes_are_derived_again() -> None:
+    """In the order in which the events were committed, whatever their streams."""
+    store = MemoryStore(clock=StoreClock())
+    await store.open()
+    lease = await store.claim("me", 1)
+    for one in ("b", "a"):
+        for seq, event in enumerate([started(tags=["x"]), failed()]):
+            await store.append(one, seq, [event], time=START, epoch=lease.epoch)
+    found = await store.find(WorkflowQuery(tags=("x",)))
+    letters = await store.dead_letters(DeadLetterQuery())
+    assert (len(found.items), len(letters.items)) == (2, 2)
+    store._summaries.clear()
+    store._starts.clear()
+    store._letters.clear()
+    await store.rebuild()
+    assert await store.find(WorkflowQuery(tags=("x",))) == found
+    assert await store.dead_letters(DeadLetterQuery()) == letters
     await store.close()

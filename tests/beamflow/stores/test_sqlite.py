@@ -410,6 +410,15 @@ async def test_an_older_file_is_brought_up_to_date_whenever_it_is_killed(
         ]
         assert [one.outcome.value for one in letters] == ["parked", "failed"]
         assert letters[1].note == "by hand"
+        await survivor.rebuild()
+        again = {one.id: one for one in (await survivor.find(WorkflowQuery())).items}
+        assert again == found
+        rebuilt = (await survivor.dead_letters(DeadLetterQuery(states=None))).items
+        assert [one for one in rebuilt if one.number == 2] == list(letters)
+        assert {(one.workflow_id, one.state.value) for one in rebuilt if one.number == 1} == {
+            ("twice", "retried"),
+            ("failed", "retried"),
+        }
         await survivor.close()
     assert cuts > len(list(sqlite_file._statements(migrations("sqlite")[1])))
 
@@ -828,6 +837,49 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
         os.close(told)
         os.close(tell)
         other.release()
+
+
+# indexes
+
+
+async def test_lost_indexes_are_derived_again(path: Path, served: ServedStore) -> None:
+    """All of them, from nothing but the events."""
+    store = served.store
+    lease = await store.claim("the test", 30)
+    for number in range(30):
+        story = [started(tags=["x"], attributes={"n": number}, parent="p")]
+        await store.append(f"{number}", 0, story, time=START, epoch=lease.epoch)
+        end = failed() if number % 2 else completed()
+        await store.append(f"{number}", 1, [end], time=START + 1, epoch=lease.epoch)
+    queries = [WorkflowQuery(), WorkflowQuery(tags=("x",)), WorkflowQuery(parent="p")]
+    before = [await store.find(query) for query in queries]
+    letters = await store.dead_letters(DeadLetterQuery())
+    assert len(letters.items) == 15
+    with database(path) as connection:
+        for table in ("workflows", "labels", "letters"):
+            connection.execute(f"DELETE FROM beamflow_{table}")
+    assert (await store.find(WorkflowQuery())).items == ()
+    await served.rebuild()
+    assert [await store.find(query) for query in queries] == before
+    assert await store.dead_letters(DeadLetterQuery()) == letters
+
+
+async def test_a_rebuild_changes_nothing_where_an_event_is_damaged(
+    path: Path, served: ServedStore
+) -> None:
+    """It names the event; what the indexes showed before, they show after."""
+    store = served.store
+    lease = await store.claim("the test", 30)
+    for one in ("a", "b"):
+        await store.append(one, 0, [started()], time=START, epoch=lease.epoch)
+    before = await store.find(WorkflowQuery())
+    with database(path) as connection:
+        connection.execute("UPDATE beamflow_events SET data = data || ' ' WHERE stream = 'b'")
+    with pytest.raises(CorruptLogError, match="event 1 of stream 'b'"):
+        await served.rebuild()
+    await served.stop()
+    await served.start()
+    assert await store.find(WorkflowQuery()) == before
 
 
 # statements

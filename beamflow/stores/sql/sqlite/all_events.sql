@@ -1,0 +1,5 @@
+SELECT position, stream, seq, at, crc, CAST(data AS BLOB)
+FROM beamflow_events
+WHERE position > :after
+ORDER BY position
+LIMIT :limit
