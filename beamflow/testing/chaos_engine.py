@@ -20,6 +20,7 @@ from beamflow.model.events import (
     CompensationCompleted,
     CompensationStarted,
     SignalReceived,
+    WorkflowCancelled,
 )
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetterState
@@ -57,6 +58,8 @@ class Ending(StrEnum):
     COMPLETED = "completed"
     COMPENSATED = "compensated"
     """It failed, and all that was to be undone is."""
+    CANCELLED = "cancelled"
+    """It ended because it was told to; all that was to be undone is, unless it was terminated."""
     DEAD_LETTERED = "dead-lettered"
     """It failed with nothing to undo, or stands still; somebody finds it in the dead-letter queue."""
 
@@ -217,15 +220,25 @@ class ChaosEngine:
         assert not summary.state.is_open or summary.state is WorkflowState.PARKED, (
             f"{summary.id!r} is {summary.state.value}"
         )
+        if summary.state is WorkflowState.CANCELLED:
+            last = (await self.handle(summary.id).history())[-1].event
+            if not (isinstance(last, WorkflowCancelled) and last.terminated):
+                await self._undone(summary.id)
+            return Ending.CANCELLED
         letter = await self.ask(lambda engine: engine.dead_letters.show(summary.id))
         assert letter.state is not DeadLetterState.RETRIED or letter.retried_as != summary.id
         if summary.state is WorkflowState.PARKED:
             return Ending.DEAD_LETTERED
-        history = await self.handle(summary.id).history()
+        wanted = await self._undone(summary.id)
+        return Ending.COMPENSATED if wanted else Ending.DEAD_LETTERED
+
+    async def _undone(self, workflow_id: str) -> set[int]:
+        """Return the steps that were to be undone; see that they are."""
+        history = await self.handle(workflow_id).history()
         wanted = {op for step in _of(history, CompensationStarted) for op in step.steps}
         undone = {step.op for step in _of(history, CompensationCompleted)}
-        assert wanted == undone, f"{summary.id!r} has failed with {wanted - undone} not undone"
-        return Ending.COMPENSATED if wanted else Ending.DEAD_LETTERED
+        assert wanted == undone, f"{workflow_id!r} has ended with {wanted - undone} not undone"
+        return wanted
 
     async def _living(self) -> _Life:
         while (life := self._life) is None or life.over:
