@@ -21,6 +21,7 @@ from beamflow.authoring.step import Step, step
 from beamflow.authoring.transaction import Transaction, transaction
 from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
+from beamflow.engine.forking import Snapshot
 from beamflow.engine.handle import WorkflowHandle, WorkflowStatus
 from beamflow.errors import (
     BeamflowError,
@@ -82,6 +83,7 @@ __all__ = [
     "Recorded",
     "Retry",
     "Saga",
+    "Snapshot",
     "Step",
     "StepError",
     "StepFailedError",

@@ -28,6 +28,7 @@ class ChildCall:
         on_close: what becomes of it when its parent ends.
         started: settled once its start is in the log, or was refused.
         future: its outcome.
+        is_named: whether the author has given it its id.
         cancelled: whether the code waits for it no longer, so that it is to end.
         recorded: whether its start is in the parent's log.
     """
@@ -38,6 +39,7 @@ class ChildCall:
         "future",
         "id",
         "input",
+        "is_named",
         "on_close",
         "op",
         "recorded",
@@ -59,6 +61,7 @@ class ChildCall:
         self.input = payload
         self.digest = digest(workflow.name, b"%b%b" % (payload, id.encode()))
         self.id = id
+        self.is_named = bool(id)
         self.on_close = on_close
         self.started: asyncio.Future[None] = loop.create_future()
         self.future: asyncio.Future[Any] = loop.create_future()

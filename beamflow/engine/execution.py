@@ -70,6 +70,7 @@ from beamflow.model.events import (
     WorkflowBegan,
     WorkflowContinued,
     WorkflowForked,
+    WorkflowRetried,
     WorkflowStarted,
 )
 from beamflow.model.ids import child_id
@@ -250,6 +251,9 @@ class Execution(WorkflowLoop):
                 self._seed = event.id
                 self._random = None
                 self.to_compensate = ()
+                self._extend_deadlines(time)
+            case WorkflowRetried():
+                self._extend_deadlines(time)
             case _:
                 return
 
@@ -382,6 +386,11 @@ class Execution(WorkflowLoop):
             self._main.cancel()
 
     @property
+    def ops(self) -> int:
+        """Number of the last command that the code has issued."""
+        return self._ops
+
+    @property
     def unreceived(self) -> tuple[tuple[str, Raw], ...]:
         """Name and payload of the signals that nobody has taken, oldest first."""
         return () if self._inbox is None else self._inbox.unreceived
@@ -465,6 +474,12 @@ class Execution(WorkflowLoop):
         if self.notes is None:
             self.notes = Notes(self.workflow_id)
         return self.notes
+
+    def _extend_deadlines(self, time: int) -> None:
+        """Give the steps that are made again, in a fork or after a failure, all of their time."""
+        for call in self.calls.values():
+            if call.step.deadline is not None:
+                call.deadline = time + round(call.step.deadline * MICROSECONDS)
 
     def _begin(self, time: int) -> None:
         self.now = time

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
 from beamflow.engine.conversation import Conversation, closed_error, give_up
+from beamflow.engine.forking import Snapshot, fork_of, snapshots_of
 from beamflow.engine.messages import ControlRequest, Waiting
 from beamflow.engine.parking import parked_error
+from beamflow.engine.retrying import Retrial, what_failed
 from beamflow.engine.steering import GRACE_S, refusal
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import (
@@ -21,19 +23,24 @@ from beamflow.errors import (
 from beamflow.model.codec import encode_json
 from beamflow.model.events import (
     Attribute,
+    ChildFailed,
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowStarted,
 )
+from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import Control, WorkflowState, allows
 from beamflow.stores.base import Progress
 from supervision import ActorStoppedError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from beamflow.authoring.workflow import Workflow
     from beamflow.engine.services import Services
     from beamflow.engine.workflows import Workflows
-    from beamflow.model.events import Event
+    from beamflow.model.events import Event, Recorded
 
 __all__ = ["WorkflowHandle", "WorkflowStatus"]
 
@@ -208,6 +215,125 @@ class WorkflowHandle(Conversation, Generic[R]):
         await self._control(Control.TERMINATE, None, reason)
 
     # Behind it
+
+    async def fork(
+        self,
+        id: str | None = None,
+        *,
+        at: int | str | None = None,
+        input: Sequence[Any] | None = None,
+        results: Mapping[int | str, Any] | None = None,
+    ) -> WorkflowHandle[R]:
+        """Start a new workflow that begins as a copy of this one; returns once it is in the log.
+
+        It has what this one had recorded up to a place, times included, and goes on from there by
+        itself. Steps that had completed by then do not run again; those that had not are made anew,
+        with idempotency keys of the new id. What it has taken over it does not compensate: that is
+        the source's. The source may be in any state, and nothing happens to it.
+
+        Args:
+            id: that of the new workflow; a new UUID by default. The same fork twice is one.
+            at: sequence number of the last event to take over, or the name of a snapshot. By
+                default everything up to now; of one that has ended, everything before it began to
+                end; of one that failed by a step, everything before that.
+            input: other arguments. What is taken over has to follow from them all the same.
+            results: other results of steps, by op or by name, also of one that has none by then.
+
+        Raises:
+            WorkflowStateError: there is no such place, or it lies after the workflow began to end.
+            NondeterminismError: the code does not follow what is taken over, with these edits.
+            DefinitionError: no step, or more than one, is meant by a name in ``results``.
+            PayloadError: the input or a result does not fit its annotation, or JSON.
+            UnknownWorkflowError: the engine was not given this workflow's code.
+            WorkflowExistsError: the id is taken by something else.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: the start may not be in the log.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        services = self._services
+        history = await self._stored()
+        definition = self._definition_in(history)
+        fork_id = services.mint_id() if id is None else checked_workflow_id(id)
+        fork = fork_of(
+            definition,
+            self.id,
+            history,
+            fork_id,
+            at=at,
+            arguments=input,
+            results=results or {},
+        )
+        await self._workflows.begin(fork_id, fork.started, fork.forked)
+        return WorkflowHandle(services, self._workflows, fork_id, definition)
+
+    async def snapshots(self) -> list[Snapshot]:
+        """Return the places that the workflow's code has named, oldest first; see `fork`.
+
+        Raises:
+            WorkflowNotFoundError: there is no such workflow.
+            CorruptLogError: an event is damaged.
+            EngineStoppedError: the engine is not running.
+        """
+        return snapshots_of(await self._stored())
+
+    async def retry_from(self, step: str | int | None = None, *, note: str = "") -> None:
+        """Let a failed workflow go on, in place, from a step; returns once that is in the log.
+
+        Everything before the step's first outcome stays. The step is made again, with a new set of
+        attempts and the same idempotency key, and so is what had followed from it. Signals stay, and
+        outcomes of what had been begun before. The dead letter is closed. A child that failed is
+        sent round again first.
+
+        Args:
+            step: its name or op, or those of a child; by default the one that made it fail. A
+                workflow whose own code raised goes on from its end, with the code as it is now.
+            note: for the log.
+
+        Raises:
+            WorkflowStateError: it has not failed, has compensated something, or made no such step.
+            NondeterminismError: its code does not do what its log says up to there.
+            UnknownWorkflowError: the engine was not given its code.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: it may not be in the log; the state tells.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        encode_json(note, "note of retry_from()")
+        again = False
+        while True:
+            state = (await self._summary()).state
+            if again and state is WorkflowState.RUNNING:
+                return
+            if not allows(state, Control.RETRY):
+                raise refusal(self.id, state, Control.RETRY)
+            await self._retry_child(step, note)
+            if await self._workflows.retry(self.id, Retrial(step, note)):
+                return
+            again = True
+
+    async def _retry_child(self, step: str | int | None, note: str) -> None:
+        """Send the child round again that the workflow is to wait for once more, if it failed."""
+        summary = await self._summary()
+        history = await self._services.opened.read(self.id, summary.run_seq - 1)
+        if not isinstance(history[-1].event, WorkflowFailed):
+            return
+        place = what_failed(self.id, history, step)
+        if place is not None and isinstance(place.event, ChildFailed):
+            child = WorkflowHandle[Any](self._services, self._workflows, place.event.id, None)
+            summary_of_child = await self._services.opened.summary(child.id)
+            if summary_of_child is not None and allows(summary_of_child.state, Control.RETRY):
+                await child.retry_from(note=note)
+
+    async def _stored(self) -> list[Recorded]:
+        """Return the log as it stands."""
+        history = await self._services.opened.read(self.id)
+        if not history:
+            self._not_found()
+        return history
+
+    def _definition_in(self, history: Sequence[Recorded]) -> Workflow[..., R]:
+        started = history[0].event
+        assert isinstance(started, WorkflowStarted)
+        return self._services.definitions.get(started.workflow, started.version)
 
     async def _control(
         self,

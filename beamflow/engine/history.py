@@ -21,6 +21,7 @@ from beamflow.model.events import (
     SignalReceived,
     StepCompleted,
     StepFailed,
+    StepHeartbeat,
     TimerFired,
     TimerStarted,
     UpdateAccepted,
@@ -40,6 +41,7 @@ _TURNS = frozenset({WorkflowContinued, WorkflowForked, WorkflowRetried})
 _OF_A_COMMAND = (
     StepCompleted,
     StepFailed,
+    StepHeartbeat,
     TimerStarted,
     TimerFired,
     ChildStarted,
@@ -61,18 +63,23 @@ def effective(history: Sequence[Recorded]) -> Sequence[Recorded]:
         match recorded.event:
             case WorkflowContinued():
                 events = [recorded]
+            case WorkflowForked(events=()):
+                events.append(recorded)
             case WorkflowForked() as forked:
                 mark = replace(recorded, event=replace(forked, events=()))
                 events = [*effective(_taken_over(recorded, forked)), mark]
             case WorkflowRetried() as retried:
-                events = _without(events, retried)
+                events = [*_without(events, retried), recorded]
             case _:
                 events.append(recorded)
     return events
 
 
 def expanded(history: Sequence[Recorded]) -> list[Recorded]:
-    """Return the log with the events that a fork has taken over behind the one that brought them."""
+    """Return the log with the events that a fork has taken over behind the one that brought them.
+
+    Their stream is the one they come from, their number that of the event which brought them.
+    """
     events: list[Recorded] = []
     for recorded in history:
         events.append(recorded)
@@ -99,7 +106,7 @@ def is_still_so(event: Event, retried: WorkflowRetried) -> bool:
 
 def _taken_over(recorded: Recorded, forked: WorkflowForked) -> list[Recorded]:
     return [
-        replace(recorded, time=time, event=decode_event(bytes(data)))
+        replace(recorded, stream=forked.source, time=time, event=decode_event(bytes(data)))
         for time, data in forked.events
     ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
+from beamflow.engine.history import expanded
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import StoreUnavailableError, WorkflowClosedError, WorkflowNotFoundError
 from beamflow.model.codec import Payload
@@ -42,6 +43,9 @@ class LogReader:
     async def history(self) -> list[Recorded]:
         """Return the workflow's events so far, oldest first.
 
+        Those that a fork has taken over follow the `WorkflowForked` that brought them: with its
+        number, the time at which they were recorded, and the id of the source as their stream.
+
         Raises:
             WorkflowNotFoundError: there is no such workflow.
             CorruptLogError: an event is damaged.
@@ -50,7 +54,7 @@ class LogReader:
         history = await self._services.opened.read(self.id)
         if not history:
             self._not_found()
-        return history
+        return expanded(history)
 
     async def events(self, after: int = 0) -> AsyncIterator[Recorded]:
         """Follow the log: all events after a sequence number, then each new one, to the last.

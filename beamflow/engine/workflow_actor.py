@@ -46,6 +46,7 @@ from beamflow.engine.parking import (
 from beamflow.engine.pending import Pending
 from beamflow.engine.reception import Reception
 from beamflow.engine.replay import replay
+from beamflow.engine.retrying import retried
 from beamflow.engine.steering import Steering
 from beamflow.engine.transactions import Loan, lend
 from beamflow.errors import (
@@ -83,6 +84,8 @@ from beamflow.model.events import (
     WorkflowBegan,
     WorkflowCancelled,
     WorkflowContinued,
+    WorkflowFailed,
+    WorkflowForked,
     WorkflowPaused,
     WorkflowResumed,
     WorkflowStarted,
@@ -94,6 +97,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Coroutine
 
+    from beamflow.engine.retrying import Retrial
     from beamflow.engine.services import Services
     from beamflow.model.commands import Command
     from beamflow.model.events import SignalReceived
@@ -112,7 +116,8 @@ class WorkflowActor(Actor):
         services: what the engine's actors share.
         workflow_id: which workflow.
         started: its first event, when it is being started; None to go on from the log.
-        signal: what is recorded together with the start, if anything is.
+        second: what is recorded together with the start, if anything is.
+        retrial: a request to go on although it has failed.
         accepted: settled once the start is in the log, or cannot be.
         parked: whether it goes on after it was parked.
     """
@@ -127,14 +132,16 @@ class WorkflowActor(Actor):
         started: WorkflowStarted | None = None,
         accepted: asyncio.Future[bool] | None = None,
         *,
-        signal: SignalReceived | None = None,
+        second: SignalReceived | WorkflowForked | None = None,
+        retrial: Retrial | None = None,
         parked: bool = False,
     ) -> None:
         """Prepare; nothing happens before `init`."""
         self.services = services
         self.workflow_id = workflow_id
         self._started = started
-        self._signal = signal
+        self._second = second
+        self._retrial = retrial
         self._accepted = accepted
         self._parked = parked
         self._first: WorkflowStarted | None = None
@@ -399,7 +406,7 @@ class WorkflowActor(Actor):
     async def _began(self, started: WorkflowStarted) -> bool:
         """Append the start; False when there is such a workflow already, which then goes on."""
         time = self.services.now()
-        events: list[Event] = [started] if self._signal is None else [started, self._signal]
+        events: list[Event] = [started] if self._second is None else [started, self._second]
         try:
             await self._append(events, time)
         except ConflictError:
@@ -408,6 +415,8 @@ class WorkflowActor(Actor):
             self._accept(error)
             raise Stop("normal") from error
         self._appended(events, time)
+        if isinstance(self._second, WorkflowForked):
+            return False
         definition = self.services.definitions.get(started.workflow, started.version)
         self._first = started
         self._execution = new_execution(definition, self.workflow_id)
@@ -427,8 +436,10 @@ class WorkflowActor(Actor):
         last = history[-1]
         self._seq, self._time = last.seq, last.time
         if isinstance(last.event, Ended):
-            self.services.ended(self.workflow_id, last.event)
-            raise Stop("normal")
+            if self._retrial is None or not isinstance(last.event, WorkflowFailed):
+                self.services.ended(self.workflow_id, last.event)
+                raise Stop("normal")
+            history.append(await self._retry_from(history, started, self._retrial))
         if self._started is not None and not self._parked:
             await self._check_not_parked(summary)
         if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
@@ -449,6 +460,25 @@ class WorkflowActor(Actor):
             way_back.start_over(await sent_round(self.services, way_back.failed, history))
         return self._reissue()
 
+    async def _retry_from(
+        self, history: list[Recorded], started: WorkflowStarted, retrial: Retrial
+    ) -> Recorded:
+        """Take the end of a failed workflow back, unless that cannot be."""
+        services = self.services
+        try:
+            definition = services.definitions.get(started.workflow, started.version)
+            event = retried(definition, self.workflow_id, history, retrial)
+        except BeamflowError as error:
+            self._accept(error)
+            raise Stop("normal") from error
+        time = max(services.now(), self._time)
+        await self._append([event], time)
+        self._appended([event], time)
+        self._accept(None)
+        return Recorded(
+            stream=self.workflow_id, seq=self._seq, time=time, epoch=services.epoch, event=event
+        )
+
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
         """Return the first event; see to it that whoever starts the workflow means this one."""
         if not history:
@@ -466,7 +496,12 @@ class WorkflowActor(Actor):
             raise CorruptLogError(self.workflow_id, 1, "it is not the start of a workflow")
         self._first = there
         wanted = self._started
-        self._accept(None if wanted is None else _different_start(self.workflow_id, there, wanted))
+        if self._retrial is None:
+            self._accept(
+                None if wanted is None else _different_start(self.workflow_id, there, wanted)
+            )
+        elif self._accepted is None or self._accepted.done():
+            self._retrial = None  # of an earlier life, which has seen to it
         return there
 
     def _accept(self, problem: BeamflowError | None) -> None:
@@ -657,6 +692,8 @@ def _different_start(
         what = "another input"
     elif there.parent != wanted.parent:
         what = f"a child of {there.parent!r}" if there.parent else "a workflow without a parent"
+    elif there.forked_from != wanted.forked_from:
+        what = f"a fork of {there.forked_from}" if there.forked_from else "no such fork"
     else:
         return None
     message = (

@@ -13,8 +13,9 @@ from beamflow.errors import EngineStoppedError, WorkflowExistsError
 from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
 
 if TYPE_CHECKING:
+    from beamflow.engine.retrying import Retrial
     from beamflow.engine.services import Services
-    from beamflow.model.events import SignalReceived, WorkflowStarted
+    from beamflow.model.events import SignalReceived, WorkflowForked, WorkflowStarted
     from supervision import ActorRef
 
 __all__ = ["Workflows"]
@@ -42,14 +43,17 @@ class Workflows:
         return self._supervisor
 
     async def begin(
-        self, workflow_id: str, started: WorkflowStarted, signal: SignalReceived | None = None
+        self,
+        workflow_id: str,
+        started: WorkflowStarted,
+        second: SignalReceived | WorkflowForked | None = None,
     ) -> None:
         """Start a workflow; returns once its start is in the log. The same start twice is one.
 
         Args:
             workflow_id: its id.
             started: its first event.
-            signal: recorded together with the start; not where there is such a workflow already.
+            second: recorded together with the start; not where there is such a workflow already.
 
         Raises:
             WorkflowExistsError: the id is taken by another workflow or input.
@@ -60,7 +64,7 @@ class Workflows:
             there = self._awake(workflow_id)
             if there is None:
                 accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-                ref = await self._spawn(workflow_id, started, accepted, signal=signal)
+                ref = await self._spawn(workflow_id, started, accepted, second=second)
                 if ref is not None and await _settled(accepted, ref):
                     return
             else:
@@ -72,6 +76,27 @@ class Workflows:
                 if isinstance(problem, WorkflowExistsError):
                     raise problem
                 return
+
+    async def retry(self, workflow_id: str, retrial: Retrial) -> bool:
+        """Let a failed workflow go on; True once that is in the log, False when it may be.
+
+        Raises:
+            WorkflowStateError: it cannot go on from there.
+            NondeterminismError: its code does not do what its log says up to there.
+            UnknownWorkflowError: the engine was not given its code.
+            StoreError: it may not be in the log.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        there = self._awake(workflow_id)
+        if there is not None:
+            try:
+                await there.call(Waiting(), timeout=None)
+            except ActorStoppedError:
+                await there.wait()
+            return False
+        accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        ref = await self._spawn(workflow_id, None, accepted, retrial=retrial)
+        return ref is not None and await _settled(accepted, ref)
 
     async def wake(self, workflow_id: str) -> ActorRef | None:
         """Return the actor of a workflow that is in the log, starting it if need be.
@@ -143,7 +168,8 @@ class Workflows:
         started: WorkflowStarted | None,
         accepted: asyncio.Future[bool] | None,
         *,
-        signal: SignalReceived | None = None,
+        second: SignalReceived | WorkflowForked | None = None,
+        retrial: Retrial | None = None,
         parked: bool = False,
     ) -> ActorRef | None:
         make = partial(
@@ -152,7 +178,8 @@ class Workflows:
             workflow_id,
             started,
             accepted,
-            signal=signal,
+            second=second,
+            retrial=retrial,
             parked=parked,
         )
         return await self._start(ChildSpec(workflow_id, make, restart=Restart.TRANSIENT))

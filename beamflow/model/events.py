@@ -138,6 +138,8 @@ class WorkflowStarted(Fact, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
     attributes: dict[str, Attribute] = {}
     """What it can be found by."""
+    forked_from: str = ""
+    """Source and place, ``<id>@<seq>``, of a workflow that begins as a copy of another one."""
 
 
 class WorkflowBegan(Fact, frozen=True, kw_only=True):
@@ -281,7 +283,10 @@ class WorkflowCompleted(Fact, frozen=True, kw_only=True):
 
 
 class WorkflowFailed(Fact, frozen=True, kw_only=True):
-    """The workflow ended by an unhandled exception, compensated. Always the last event."""
+    """The workflow ended by an unhandled exception, compensated.
+
+    Always the last event, unless somebody sends it round again.
+    """
 
     workflow: str
     error: Failure

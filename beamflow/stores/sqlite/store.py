@@ -50,8 +50,8 @@ from beamflow.stores.sqlite.file import check_schema, connect, create, enter_wal
 from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
-from beamflow.stores.sqlite.transaction import SQLiteTransaction
 from beamflow.stores.sqlite.rebuild import rebuild
+from beamflow.stores.sqlite.transaction import SQLiteTransaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
