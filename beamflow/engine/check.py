@@ -10,7 +10,7 @@ from beamflow.engine.consequences import check_outcome
 from beamflow.engine.parking import PARKED_BY, reason_of
 from beamflow.engine.replay import replay
 from beamflow.errors import CorruptLogError, NondeterminismError, said
-from beamflow.model.events import DeadLetterReason, WorkflowContinued, WorkflowStarted
+from beamflow.model.events import DeadLetterReason, WorkflowStarted
 from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
@@ -82,9 +82,6 @@ def _verdict(summary: Summary, history: list[Recorded], definitions: Definitions
 
 def _start_of(summary: Summary, history: list[Recorded]) -> WorkflowStarted:
     started = history[0].event if history else None
-    for recorded in history:
-        if isinstance(recorded.event, WorkflowContinued) and recorded.event.start is not None:
-            started = recorded.event.start
     if isinstance(started, WorkflowStarted):
         return started
     raise CorruptLogError(summary.id, 1, "it is not the start of a workflow")

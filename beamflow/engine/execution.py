@@ -434,11 +434,12 @@ class Execution(WorkflowLoop):
         """Tell whether this workflow takes the new branch of a change."""
         if self.patches is None:
             self.patches = Patches()
-        first = name not in self.patches.answers
-        taken = self.patches.taken(name, self.replayed)
-        if first and taken and self.replayed is None:
-            self.note(PatchMarked(name=name))
-        return taken
+        answer = self.patches.answers.get(name)
+        if answer is None:
+            if self.replayed is None:
+                self.note(PatchMarked(name=name))
+            answer = self.patches.answer(name, self.replayed)
+        return answer
 
     def _issue_child(
         self,

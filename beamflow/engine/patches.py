@@ -34,18 +34,16 @@ class Patches:
         """Begin without answers."""
         self.answers: dict[str, bool] = {}
 
-    def taken(self, name: str, replayed: Iterable[Recorded] | None) -> bool:
-        """Tell whether the new branch is taken.
+    def answer(self, name: str, replayed: Iterable[Recorded] | None) -> bool:
+        """Decide for good whether the new branch is taken, where the code asks for the first time.
 
         Args:
             name: of the patch.
             replayed: the whole log that is being replayed, None when the code runs live.
         """
-        answer = self.answers.get(name)
-        if answer is None:
-            answer = replayed is None or any(
-                isinstance(recorded.event, PatchMarked) and recorded.event.name == name
-                for recorded in replayed
-            )
-            self.answers[name] = answer
+        answer = replayed is None or any(
+            isinstance(recorded.event, PatchMarked) and recorded.event.name == name
+            for recorded in replayed
+        )
+        self.answers[name] = answer
         return answer

@@ -74,6 +74,7 @@ def run(path: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, check=False, timeout=150, capture_output=True, text=True)
 
 
+@pytest.mark.invariant("I31")
 @pytest.mark.parametrize("version", range(NEWEST))
 def test_an_upgrade_that_is_killed_anywhere_is_completed(tmp_path: Path, version: int) -> None:
     """From each schema there ever was; statement by statement, by SIGKILL."""
@@ -86,6 +87,7 @@ def test_an_upgrade_that_is_killed_anywhere_is_completed(tmp_path: Path, version
         asyncio.run(assert_complete(victim, version))
 
 
+@pytest.mark.invariant("I31")
 def test_a_newer_store_is_left_as_it_is(tmp_path: Path) -> None:
     """Not a byte of it changes, and no file appears beside it but SQLite's own."""
     path = store_of(NEWEST, tmp_path / "newer.db")

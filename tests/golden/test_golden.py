@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
@@ -35,6 +38,7 @@ def definitions_of(file: Path) -> Definitions:
     return Definitions(importlib.import_module(f"tests.golden.{release}.workflows").WORKFLOWS)
 
 
+@pytest.mark.invariant("I30")
 @pytest.mark.parametrize("file", FILES)
 def test_a_history_is_replayed_as_it_was(file: Path) -> None:
     """The same commands, the same outcome, and the same that is left open."""
@@ -59,6 +63,49 @@ def test_any_beginning_of_a_history_is_replayed(file: Path) -> None:
         except NondeterminismError:
             # a cut behind an event and before the marker of its append, which no crash leaves
             assert "patch_marked" in file.read_text().splitlines()[cut]
+
+
+@pytest.mark.invariant("I5")
+@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        {"PYTHONHASHSEED": "0"},
+        {"PYTHONHASHSEED": "1", "TZ": "Asia/Kathmandu"},
+        {"PYTHONHASHSEED": "77", "LC_ALL": "C", "LANG": "tr_TR.UTF-8"},
+        {"PYTHONHASHSEED": "4294967295", "TZ": "America/St_Johns", "PYTHONUTF8": "1"},
+        {"PYTHONHASHSEED": "random", "PYTHONOPTIMIZE": "2"},
+    ],
+    ids=range(5),
+)
+def test_a_replay_is_the_same_in_every_process(
+    release: str, elsewhere: dict[str, str], tmp_path: Path
+) -> None:
+    """Whatever the seed of its hashes, its time zone, its language and its directory."""
+    code = (
+        "import importlib, json, sys, pathlib\n"
+        "from beamflow.engine.definitions import Definitions\n"
+        "from tests.golden.history import read_history, view_of\n"
+        f"code = importlib.import_module('tests.golden.{release}.workflows')\n"
+        "there, views = Definitions(code.WORKFLOWS), {}\n"
+        "for file in sorted(pathlib.Path(sys.argv[1]).glob('[!$]*.jsonl')):\n"
+        "    history = read_history(file)\n"
+        "    views[history[0].stream] = view_of(there, history)\n"
+        "print(json.dumps(views))\n"
+    )
+    path = os.pathsep.join([str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    run = subprocess.run(
+        [sys.executable, "-c", code, HERE / release / "histories"],
+        env=os.environ | elsewhere | {"PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    views = (HERE / release / "views.json").read_text(encoding="utf-8")
+    assert json.loads(run.stdout) == json.loads(views)
 
 
 @pytest.mark.parametrize("file", FILES)

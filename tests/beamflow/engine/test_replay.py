@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from beamflow import PayloadError, publish, start_child, step, workflow
 from beamflow.engine.replay import replay
 from beamflow.errors import NondeterminismError
-from beamflow.model.events import WorkflowStarted
+from beamflow.model.events import WorkflowContinued, WorkflowStarted
 from tests.beamflow.engine.driver import Driver
 
 if TYPE_CHECKING:
@@ -134,6 +134,13 @@ async def asleep_in_a_task() -> None:
     await asyncio.gather(asyncio.sleep(5), asyncio.sleep(6))  # here
 
 
+async def asleep_behind_its_back() -> None:
+    await pay(1)
+    sleeping = asyncio.create_task(asyncio.sleep(5))  # here
+    await asyncio.Event().wait()
+    await sleeping
+
+
 async def bounded() -> None:
     await pay(1)
     async with asyncio.timeout(5):  # here
@@ -180,6 +187,7 @@ PLACES = [
     (in_a_nursery, "step 'ship'"),
     (asleep, "a timer"),
     (asleep_in_a_task, "a timer"),
+    (asleep_behind_its_back, "a timer"),
     (bounded, "a timer"),
     (waits, "the code waits after 1 commands"),
     (returns, "the workflow ended after 1 commands"),
@@ -255,6 +263,16 @@ def test_it_says_whether_the_code_has_changed(
     error = diverged(inline, [replace(log[0], event=event), *log[1:]])
     assert error.changed is changed
     assert advice in str(error)
+
+
+def test_a_later_run_knows_the_code_of_the_start(log: list[Recorded]) -> None:
+    """What begins a run brings the start along, for whoever reads no further back."""
+    started = log[0].event
+    assert isinstance(started, WorkflowStarted)
+    begun = WorkflowContinued(
+        run=1, input=started.input, start=replace(started, fingerprint="0123456789abcdef")
+    )
+    assert diverged(inline, [replace(log[0], event=begun), *log[1:]]).changed is True
 
 
 def test_code_that_does_not_repeat_itself_is_named_so(log: list[Recorded]) -> None:

@@ -82,6 +82,24 @@ async def test_an_engine_may_write_meanwhile(file: Path) -> None:
     assert "2" not in [each for each, _ in await unfinished(file)]
 
 
+async def test_what_a_killed_engine_has_left_stays_as_it_is(tmp_path: Path) -> None:
+    """Its write-ahead log is read, and not moved into the file: that is the next engine's part."""
+    served = ServedStore(SQLiteStore(tmp_path / "app.db", clock=StoreClock()))
+    await served.start()
+    lease = await served.store.claim("me", 30)
+    started = [WorkflowStarted(workflow="w", version=1, input=Raw(b"[]"))]
+    await served.store.append("one", 0, started, time=1, epoch=lease.epoch)
+    left = tmp_path / "left"
+    left.mkdir()
+    for name in ("app.db", "app.db-wal"):
+        (left / name).write_bytes((tmp_path / name).read_bytes())
+    await served.stop()
+    before = [file.read_bytes() for file in (left / "app.db", left / "app.db-wal")]
+    assert before[1]
+    assert await unfinished(left / "app.db") == [("one", WorkflowState.RUNNING)]
+    assert [file.read_bytes() for file in (left / "app.db", left / "app.db-wal")] == before
+
+
 async def test_it_cannot_write(file: Path) -> None:
     """SQLite itself refuses, whatever the statement."""
     async with SQLiteReader(file) as reader:
