@@ -19,6 +19,7 @@
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
     ├── StepError
     │   ├── StepFailedError                     a step raised a type that may not be rebuilt
+    │   ├── StepProcessError                    the process that ran an attempt of a step died
     │   └── StepTimeoutError(TimeoutError)      a step took longer than one of its limits
     ├── TransactionError                        a step's transaction could not be had, or kept
     ├── HostLoopError(RuntimeError)             workflow code touched the host's event loop
@@ -55,6 +56,7 @@ __all__ = [
     "PayloadError",
     "StepError",
     "StepFailedError",
+    "StepProcessError",
     "StepTimeoutError",
     "StoreError",
     "StoreFormatError",
@@ -318,6 +320,26 @@ class StepFailedError(StepError):
         self.error_type = error_type
         self.error_message = error_message
         self.traceback = traceback
+
+
+class StepProcessError(StepError):
+    """The process that ran an attempt of a step has died.
+
+    Attributes:
+        exit_code: how it ended: below 0 by that signal; None if it is not known.
+    """
+
+    exit_code: int | None
+
+    def __init__(self, step: str, exit_code: int | None) -> None:
+        """Name the step and how the process ended."""
+        super().__init__(
+            step,
+            f"the process that ran an attempt of step {step!r} died (exit code {exit_code}); -9 is what "
+            f"a system without memory leaves, -11 a crash of native code. Give the step a Retry if "
+            f"another try may go well",
+        )
+        self.exit_code = exit_code
 
 
 class StepTimeoutError(StepError, TimeoutError):

@@ -110,6 +110,7 @@ class Step(_Durable[P, R_co]):
         timeout: float | None,
         deadline: float | None,
         heartbeat_timeout: float | None,
+        run_in: Literal["thread", "process"] | None,
         raises: Sequence[type[Exception]],
         namespace: dict[str, Any] | None,
     ) -> None:
@@ -127,6 +128,8 @@ class Step(_Durable[P, R_co]):
         self.heartbeat_timeout = _checked_duration(
             self._where, "heartbeat_timeout", heartbeat_timeout
         )
+        if run_in is not None:
+            self.place = _checked_place(self._where, run_in, function)
         self.compensated_by: Compensation[..., Any] | None = None
         if not _is_a(Sequence, raises) or not all(is_exception(kind) for kind in raises):
             message = f"step {self.name!r}: raises={raises!r} must be a list of exception types"
@@ -217,6 +220,7 @@ def step(
     timeout: float | None = ...,
     deadline: float | None = ...,
     heartbeat_timeout: float | None = ...,
+    run_in: Literal["thread", "process"] | None = ...,
     raises: Sequence[type[Exception]] = ...,
 ) -> _StepDecorator: ...
 
@@ -230,6 +234,7 @@ def step(
     timeout: float | None = None,
     deadline: float | None = None,
     heartbeat_timeout: float | None = None,
+    run_in: Literal["thread", "process"] | None = None,
     raises: Sequence[type[Exception]] = (),
 ) -> Any:
     """Make a function a step: ``@step`` or ``@step(retry=Retry(max_attempts=5), timeout=10)``.
@@ -255,6 +260,10 @@ def step(
             ``"deadline"``.
         heartbeat_timeout: seconds that an attempt may go without calling `heartbeat`; then it is
             cut off like one that has timed out, and retried as ``retry`` says.
+        run_in: where a plain ``def`` runs: in a ``"thread"`` (the default), or in a ``"process"`` of the
+            engine's, which is killed when the attempt is cut off, so that code which computes for
+            long really ends. Arguments and result go over as JSON. The function must be importable:
+            one of a module, not of a function.
         raises: exception types that reach the workflow as themselves, a subtype as the one it is
             listed by. Builtin types, `StepTimeoutError` and `PayloadError` do so always; any other
             arrives as `StepFailedError`. Arguments and attributes come along as far as JSON can
@@ -273,6 +282,7 @@ def step(
             timeout=timeout,
             deadline=deadline,
             heartbeat_timeout=heartbeat_timeout,
+            run_in=run_in,
             raises=raises,
             namespace=namespace,
         )
@@ -308,6 +318,22 @@ def _checked_duration(where: str, option: str, value: float | None) -> float | N
     raise DefinitionError(message)
 
 
+def _checked_place(where: str, run_in: object, function: Callable[..., Any]) -> Place:
+    if run_in not in {"thread", "process"}:
+        message = f"{where}: run_in={run_in!r} is refused: it must be 'thread' or 'process'"
+        raise DefinitionError(message)
+    if inspect.iscoroutinefunction(function):
+        message = f"{where}: run_in={run_in!r} is for a plain `def`; an `async def` runs on the event loop"
+        raise DefinitionError(message)
+    if run_in == "process" and "<" in function.__qualname__:
+        message = (
+            f"{where}: run_in='process' needs a function that another process can import, and "
+            f"{function.__qualname__} is not: define it in a module"
+        )
+        raise DefinitionError(message)
+    return "process" if run_in == "process" else "thread"
+
+
 def is_exception(value: object) -> bool:
     return isinstance(value, type) and issubclass(value, Exception)
 
@@ -338,4 +364,7 @@ def _check_fit(compensation: Callable[..., Any], function: Callable[..., Any], n
 
 def exception_name(kind: type[BaseException]) -> str:
     """Return the name an exception type has in the log."""
-    return f"{kind.__module__}.{kind.__qualname__}".encode("utf-8", "replace").decode()
+    module = kind.__module__
+    if module == "__mp_main__":  # what the main module is called in a worker process
+        module = "__main__"
+    return f"{module}.{kind.__qualname__}".encode("utf-8", "replace").decode()

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from beamflow import log
 from beamflow.authoring.running_step import RunningStep, StepInfo, running_step
-from beamflow.engine.failure import describe
+from beamflow.engine.failure import DescribedError, describe
 from beamflow.engine.heartbeat import Pulse
 from beamflow.engine.messages import Beat, Dropped
 from beamflow.engine.time_limit import TimeLimit
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
     from beamflow.engine.step_call import StepCall
+    from beamflow.model.events import Failure
 
 __all__ = [
     "GRACE_S",
@@ -167,7 +168,11 @@ class Attempt(RunningStep):
     def failed(self, error: BaseException) -> Attempted:
         """Return what it comes to when it raises."""
         draw = self._services.random.random()
-        delay_s = self.function.retry.delay_s(error, attempt=self.number, draw=draw)
+        retry = self.function.retry
+        if isinstance(error, DescribedError):
+            delay_s = retry.delay_after(self.number, draw) if error.is_worth_another else None
+        else:
+            delay_s = retry.delay_s(error, attempt=self.number, draw=draw)
         retry_at = None if delay_s is None else self._services.now() + round(delay_s * 1e6)
         deadline = self.call.deadline
         if retry_at is not None and deadline is not None and retry_at >= deadline:
@@ -256,8 +261,15 @@ class Attempt(RunningStep):
         if self.function.place == "loop":
             body: Awaitable[Any] = function(*args, **kwargs)
             return body
+        if self.function.place == "process":
+            return self._in_process()
         call = partial(function, *args, **kwargs)
         return self._services.threads.run(call, self._left_in_thread)
+
+    async def _in_process(self) -> Any:
+        step = self.call.step
+        result = await self._services.processes.run(step, self.info, self.call.input, self.beat)
+        return step.signature.result.decode(result)
 
     async def _limited(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the function within its limits; its time begins when there is room for it."""
@@ -279,7 +291,13 @@ class Attempt(RunningStep):
             raise exceeded from error
 
     def _room(self) -> AbstractAsyncContextManager[object]:
-        return nullcontext() if self.function.place == "loop" else self._services.threads.room
+        match self.function.place:
+            case "loop":
+                return nullcontext()
+            case "thread":
+                return self._services.threads.room
+            case "process":
+                return self._services.processes.room
 
     def _limit(self, name: str, seconds: float | None) -> TimeLimit:
         limit = TimeLimit(self._services.clock, seconds, grace_s=GRACE_S, give_up=self._give_up)
@@ -314,7 +332,7 @@ class Attempt(RunningStep):
         if isinstance(error, StepTimeoutError) and error.limit == "deadline":
             return error
         assert self.function.deadline is not None
-        last = "" if error is None else said(type(error).__name__, f"{error}")
+        last = "" if error is None else _line(describe(error, for_good=False))
         late = StepTimeoutError(self.function.name, self.function.deadline, "deadline", last)
         late.__cause__ = error
         return late
@@ -469,3 +487,7 @@ class CompensationAttempt(Attempt):
             step=call.step.name if for_good else "",
             input=Raw(call.input) if for_good else Raw(b"null"),
         )
+
+
+def _line(failure: Failure) -> str:
+    return said(failure.type, failure.message)

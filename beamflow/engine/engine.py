@@ -84,6 +84,8 @@ class Engine:
         clock: where time comes from; the machine's clock by default.
         random: where chance comes from (jitter of retries, minted ids).
         threads: how many plain ``def`` steps run at the same time, each in a thread.
+        processes: how many ``@step(run_in="process")`` run at the same time, each in a process; as many
+            as the machine has processors by default. They are started when first needed.
         watchdog: seconds that one step, or one workflow's code, may block the event loop without a
             warning in the log that names it and the line; None for no watchdog, which costs nothing.
 
@@ -104,6 +106,7 @@ class Engine:
         clock: Clock | None = None,
         random: Random | None = None,
         threads: int = THREADS,
+        processes: int | None = None,
         watchdog: float | None = None,
     ) -> None:
         """Check the definitions; nothing is opened before the engine is entered."""
@@ -115,6 +118,7 @@ class Engine:
             self._clock,
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
             threads=_checked_count("threads", threads),
+            processes=None if processes is None else _checked_count("processes", processes),
         )
         self._services.watched = watchdog is not None
         self._workflows = Workflows(self._services)
@@ -182,6 +186,7 @@ class Engine:
                 raise EngineStoppedError(message) from problem
         finally:
             self._services.timers.close()
+            self._services.processes.close()
             self._services.all_ended(EngineStoppedError("the engine was left"))
 
     # Use

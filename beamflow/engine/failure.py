@@ -10,7 +10,13 @@ import msgspec
 from msgspec import Raw
 
 from beamflow.authoring.step import exception_name
-from beamflow.errors import PayloadError, StepFailedError, StepTimeoutError, TransactionError
+from beamflow.errors import (
+    PayloadError,
+    StepFailedError,
+    StepProcessError,
+    StepTimeoutError,
+    TransactionError,
+)
 from beamflow.model.codec import encode_json
 from beamflow.model.events import Failure
 
@@ -18,12 +24,22 @@ if TYPE_CHECKING:
     from beamflow.authoring.step import Step
     from beamflow.model.events import StepFailed
 
-__all__ = ["StepOrigin", "describe", "origin_of", "raised"]
+__all__ = ["DescribedError", "StepOrigin", "describe", "origin_of", "raised"]
 
 _FRAMES_MAX = 12
 _TEXT_MAX = 4_000
 _DATA_BYTES_MAX = 16_000
 _ORIGIN = "__beamflow_origin__"
+
+
+class DescribedError(Exception):
+    """An exception of another process, which is here as data only."""
+
+    def __init__(self, failure: Failure, *, is_worth_another: bool) -> None:
+        """Keep the data, and whether the step's policy retries such an error."""
+        super().__init__(failure.message)
+        self.failure = failure
+        self.is_worth_another = is_worth_another
 
 
 class StepOrigin(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +62,8 @@ def describe(
         step: the step it came out of, for the types that it declares.
         for_good: whether nothing is tried again; only then its traceback is worth keeping.
     """
+    if isinstance(error, DescribedError):
+        return error.failure if for_good else msgspec.structs.replace(error.failure, traceback="")
     message = _clean(_text(error))
     state = {key: value for key, value in vars(error).items() if key != _ORIGIN}
     return Failure(
@@ -138,7 +156,8 @@ def _known_type(name: str, step: Step[..., Any]) -> type[BaseException] | None:
 
 
 _OWN: dict[str, type[BaseException]] = {
-    exception_name(kind): kind for kind in (StepTimeoutError, PayloadError, TransactionError)
+    exception_name(kind): kind
+    for kind in (StepTimeoutError, StepProcessError, PayloadError, TransactionError)
 }
 
 

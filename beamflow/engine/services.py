@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from beamflow.engine.processes import Processes
 from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError
@@ -71,6 +72,7 @@ class Services:
         clock: where time comes from.
         random: where chance comes from (jitter, minted ids).
         threads: where plain functions run.
+        processes: where steps run that are to be killed when they are cut off.
         watched: whether a watchdog looks for what blocks the loop, and names tasks.
         timers: callbacks of the wall clock.
         lease: the right to write, while the store is open.
@@ -89,7 +91,9 @@ class Services:
         definitions: Definitions,
         clock: Clock,
         random: Random,
+        *,
         threads: int = THREADS,
+        processes: int | None = None,
     ) -> None:
         """Start with nothing in memory and no lease."""
         self.store = store
@@ -97,6 +101,7 @@ class Services:
         self.clock = clock
         self.random = random
         self.threads = Threads(threads)
+        self.processes = Processes(processes)
         self.watched = False
         self.timers = TimerQueue(clock)
         self.others: Others | None = None

@@ -64,7 +64,16 @@ class Retry:
             attempt: which attempt it was, from 1.
             draw: a random number in [0, 1).
         """
-        if attempt >= self.max_attempts or not self._worth_it(error):
+        return self.delay_after(attempt, draw) if self.allows(error) else None
+
+    def delay_after(self, attempt: int, draw: float) -> float | None:
+        """Return the seconds until the next attempt, whatever this one raised; None after the last.
+
+        Args:
+            attempt: which attempt it was, from 1.
+            draw: a random number in [0, 1).
+        """
+        if attempt >= self.max_attempts:
             return None
         try:
             delay = min(self.max, self.initial * self.factor ** (attempt - 1))
@@ -72,7 +81,8 @@ class Retry:
             delay = self.max
         return delay * (1 + draw * self.jitter)
 
-    def _worth_it(self, error: BaseException) -> bool:
+    def allows(self, error: BaseException) -> bool:
+        """Tell whether an error is worth another attempt."""
         hopeless: tuple[type[BaseException], ...] = (PayloadError, *self.give_up_on)
         return isinstance(error, self.retry_on) and not isinstance(error, hopeless)
 

@@ -429,9 +429,7 @@ async def test_an_attempt_that_would_begin_after_the_deadline_is_not_waited_for(
         await refused()
 
     async with Engine(memory, workflows=[patient], clock=clock) as engine:
-        with pytest.raises(
-            WorkflowFailedError, match="last attempt failed with ConnectionError: aw"
-        ):
+        with pytest.raises(WorkflowFailedError, match="last attempt failed with builtins.Conn"):
             await (await engine.start(patient)).result()
     assert clock.monotonic() == 0
 
