@@ -6,12 +6,12 @@ import ast
 from typing import TYPE_CHECKING
 
 from beamflow.lint.locals import Locals
-from beamflow.lint.names import Names, bound_in
 from beamflow.lint.rules import RULES, rule_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from beamflow.lint.names import Names
     from beamflow.lint.rules import Rule
 
 __all__ = ["look_through"]
@@ -33,16 +33,16 @@ _SHOWN_MAX = 40
 
 
 def look_through(
-    code: _Code, names: Names, *, is_apart: Callable[[_Code, Names], bool]
+    code: _Code, names: Names, shadowed: frozenset[str], *, is_apart: Callable[[_Code, Names], bool]
 ) -> Iterator[_Found]:
     """Give each node that breaks replay, the rule against it, and what it is.
 
     Args:
         code: a function, or a class with all its methods.
         names: those of its module.
+        shadowed: names that mean something else in it.
         is_apart: tells whether a function in it is a step, and may do what it likes.
     """
-    shadowed = bound_in(code)
     look = _Look(names, shadowed, Locals(code, names, shadowed))
     for node in _inside(code, names, is_apart):
         yield from look.at(node)

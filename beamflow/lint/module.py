@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from beamflow.lint.code import look_through
-from beamflow.lint.names import Names
+from beamflow.lint.names import Names, bound_in
 from beamflow.lint.rules import RULES
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def lint_source(path: str, source: str) -> list[Finding]:
 def _found(tree: ast.Module) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]:
     """Give all findings: of the workflows, then of the functions that they use, each once."""
     names = Names(tree)
+    around = _bound_around(tree)
     pending: list[tuple[_Code, str]] = [(node, node.name) for node in _workflows(tree, names)]
     seen: set[_Code] = set()
     while pending:
@@ -69,11 +70,12 @@ def _found(tree: ast.Module) -> Iterator[tuple[ast.expr | ast.stmt, str, str]]:
         if code in seen:
             continue
         seen.add(code)
-        for node, rule, what in look_through(code, names, is_apart=_is_apart):
+        own = bound_in(code) | around.get(code, frozenset())
+        for node, rule, what in look_through(code, names, own, is_apart=_is_apart):
             where = "" if code.name == workflow else f", in a function that it calls, {code.name!r}"
             message = f"{what} {rule.why} (workflow {workflow!r}{where}). Use {rule.instead}"
             yield node, rule.code, message
-        used = [names.functions[name] for name in _used(code, names)]
+        used = [names.functions[name] for name in _used(code, names, own)]
         pending += [(each, workflow) for each in used if not _is_apart(each, names)]
 
 
@@ -110,7 +112,19 @@ def _named(node: ast.expr, names: Names) -> str:
     return names.of(node.func if isinstance(node, ast.Call) else node, frozenset())
 
 
-def _used(code: _Code, names: Names) -> list[str]:
+def _bound_around(tree: ast.Module) -> dict[_Code, frozenset[str]]:
+    """Return, for what is defined in a function, the names that the functions around it bind."""
+    around: dict[_Code, frozenset[str]] = {}
+    for outer in ast.walk(tree):
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef):
+            bound = bound_in(outer)
+            for node in ast.walk(outer):
+                if isinstance(node, _Code) and node is not outer:
+                    around[node] = around.get(node, frozenset()) | bound
+    return around
+
+
+def _used(code: _Code, names: Names, own: frozenset[str]) -> list[str]:
     """Return the functions of this file that the code names."""
     return [
         node.id
@@ -118,6 +132,7 @@ def _used(code: _Code, names: Names) -> list[str]:
         if isinstance(node, ast.Name)
         and isinstance(node.ctx, ast.Load)
         and node.id in names.functions
+        and node.id not in own
         and names.functions[node.id] is not code
     ]
 

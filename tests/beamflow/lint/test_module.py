@@ -232,6 +232,26 @@ def test_plain_functions_that_it_uses_are_followed() -> None:
     assert "workflow 'order', in a function that it calls, 'later'" in findings[0].message
 
 
+def test_a_variable_is_not_the_function_of_its_name() -> None:
+    """What the workflow binds for itself is its own."""
+    source = """
+        import time
+        from beamflow import workflow
+
+        def later(): return time.time()
+
+        @workflow
+        async def order(later):
+            return later
+
+        def make(later):
+            @workflow
+            async def other():
+                return later
+        """
+    assert found(dedent(source)) == []
+
+
 def test_the_place_is_told_in_characters() -> None:
     """As editors count them, from 1."""
     source = "import time\nfrom beamflow import workflow\n@workflow\nasync def w():\n  x = 'ß', time.time()\n"
