@@ -154,7 +154,21 @@ async def talks(engine: Engine, clock: ManualClock) -> None:
     await _has(handle, clock, SignalReceived)
 
 
-SCENES = [travels, letters, orders, families, talks]
+async def second_thoughts(engine: Engine, clock: ManualClock) -> None:
+    workflows.BROKEN.add("printer")
+    handle: WorkflowHandle[Any] = await engine.start(workflows.parcel, "tea", id="parcel")
+    await handle.signal("pack")
+    await _ended(handle, clock)
+    workflows.BROKEN.clear()
+    await handle.retry_from(note="paper refilled")
+    await _ended(handle, clock)
+    again = await engine.handle("journey").fork("again", at="rested", results={"weigh": 9})
+    await again.signal("word", "open")
+    await again.signal("word", "again")
+    await _ended(again, clock)
+
+
+SCENES = [travels, letters, orders, families, talks, second_thoughts]
 
 if __name__ == "__main__":
     asyncio.run(main())

@@ -100,6 +100,25 @@ async def give_back(_borrowed: str, what: str) -> None:
     raise ConnectionError(f"nobody takes {what}")
 
 
+BROKEN = {"printer"}
+"""What does not work until somebody mends it."""
+
+
+@step
+async def print_label(text: str) -> str:
+    if "printer" in BROKEN:
+        raise OSError(5, "out of paper")
+    return f"label {text}"
+
+
+@workflow
+async def parcel(what: str) -> str:
+    """Fails by a step."""
+    text = await look_up(what)
+    await receive("pack")
+    return await print_label(text)
+
+
 @workflow
 async def journey(what: str) -> list[Any]:
     """Branches, retries, timers, signals, a step that is given up, notes, chance."""
@@ -242,6 +261,7 @@ class Counter:
 
 WORKFLOWS: list[Any] = [
     journey,
+    parcel,
     trip,
     part_of_a_trip,
     stuck,
