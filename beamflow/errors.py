@@ -15,6 +15,11 @@
     │   ├── WorkflowFailedError                 it ended by an unhandled exception
     │   │   └── WorkflowTimeoutError(TimeoutError)  it had not ended by its deadline
     │   ├── WorkflowCancelledError              it ended because it was told to
+    │   ├── UnknownHandlerError(LookupError)    it has no handler of that kind and name
+    │   ├── QueryFailedError                    the handler of a query raised
+    │   ├── UpdateRejectedError                 the validator of an update refused it
+    │   ├── UpdateFailedError                   the handler of an update raised, or was cut off
+    │   ├── UpdateExistsError                   the request's id is taken by another request
     │   ├── ChildWorkflowError                  a child failed, or could not be started
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
     ├── StepError
@@ -23,6 +28,7 @@
     │   └── StepTimeoutError(TimeoutError)      a step took longer than one of its limits
     ├── TransactionError                        a step's transaction could not be had, or kept
     ├── HostLoopError(RuntimeError)             workflow code touched the host's event loop
+    ├── ReadOnlyError(RuntimeError)             what may only look has asked for something
     ├── NondeterminismError                     the code no longer does what its log says
     ├── DeadLetterError(LookupError)            no such dead letter, or none that is open
     ├── EngineStoppedError                      the engine is not running (any more)
@@ -54,6 +60,8 @@ __all__ = [
     "HostLoopError",
     "NondeterminismError",
     "PayloadError",
+    "QueryFailedError",
+    "ReadOnlyError",
     "StepError",
     "StepFailedError",
     "StepProcessError",
@@ -63,7 +71,11 @@ __all__ = [
     "StoreLockedError",
     "StoreUnavailableError",
     "TransactionError",
+    "UnknownHandlerError",
     "UnknownWorkflowError",
+    "UpdateExistsError",
+    "UpdateFailedError",
+    "UpdateRejectedError",
     "WorkflowCancelledError",
     "WorkflowClosedError",
     "WorkflowError",
@@ -263,6 +275,110 @@ class ChildWorkflowError(WorkflowError):
         self.cancelled = cancelled
 
 
+class UnknownHandlerError(WorkflowError, LookupError):
+    """The workflow's code has registered no handler of that kind and name, or not yet.
+
+    Attributes:
+        kind: ``query`` or ``update``.
+        name: what was called.
+    """
+
+    kind: str
+    name: str
+
+    def __init__(self, workflow_id: str, kind: str, name: str, known: tuple[str, ...]) -> None:
+        """Say what was called and what there is."""
+        there = ", ".join(known) or "none"
+        super().__init__(
+            workflow_id,
+            f"workflow {workflow_id!r} has no {kind} {name!r} now (it has: {there}). Register it "
+            f"with on_{kind}() before the first await, or as a method of a workflow class",
+        )
+        self.kind = kind
+        self.name = name
+
+
+class _HandlerError(WorkflowError):
+    """What the code of a handler has raised.
+
+    Attributes:
+        name: what was called.
+        error_type: qualified name of the exception's type.
+        error_message: its text.
+    """
+
+    name: str
+    error_type: str
+    error_message: str
+
+    def __init__(
+        self, workflow_id: str, what: str, *, name: str, error_type: str, error_message: str
+    ) -> None:
+        """Say what was called and what came of it."""
+        super().__init__(
+            workflow_id,
+            f"{what} {name!r} of workflow {workflow_id!r}: {said(error_type, error_message)}",
+        )
+        self.name = name
+        self.error_type = error_type
+        self.error_message = error_message
+
+
+class QueryFailedError(_HandlerError):
+    """The handler of a query raised; the exception is ``__cause__``. The workflow is as it was.
+
+    Attributes:
+        name: what was asked.
+        error_type: qualified name of the exception's type.
+        error_message: its text.
+    """
+
+
+class UpdateRejectedError(_HandlerError):
+    """The validator of an update refused it; the exception is ``__cause__``. Nothing was recorded.
+
+    Attributes:
+        name: what was asked for.
+        error_type: qualified name of the exception's type.
+        error_message: its text.
+    """
+
+
+class UpdateFailedError(_HandlerError):
+    """The handler of an update raised, or was cut off by the end of its workflow.
+
+    That is its reply: the same request gets it again. Builtin types, and those that the update
+    declares, arrive as themselves.
+
+    Attributes:
+        name: what was asked for.
+        error_type: qualified name of the exception's type.
+        error_message: its text.
+        traceback: the formatted traceback, as recorded.
+    """
+
+    traceback: str
+
+    def __init__(
+        self,
+        workflow_id: str,
+        *,
+        name: str,
+        error_type: str,
+        error_message: str,
+        traceback: str = "",
+    ) -> None:
+        """Carry over what the log says of the failure."""
+        super().__init__(
+            workflow_id, "update", name=name, error_type=error_type, error_message=error_message
+        )
+        self.traceback = traceback
+
+
+class UpdateExistsError(WorkflowError):
+    """The id of the request is taken by one of another name or with other arguments."""
+
+
 class WorkflowParkedError(WorkflowError):
     """The workflow stands still: its log is untouched and it goes on once the cause is mended.
 
@@ -394,6 +510,13 @@ class HostLoopError(BeamflowError, RuntimeError):
     Replay could not repeat it. Put it into a function decorated with ``@step`` and await that. Also
     raised where the code runs on and on without waiting for anything durable. Code that lets it pass
     is parked, and compensates nothing; it goes on once the code is mended.
+    """
+
+
+class ReadOnlyError(BeamflowError, RuntimeError):
+    """A query or a validator has asked for something: it may look at everything and change nothing.
+
+    What it asked for does not happen.
     """
 
 

@@ -23,6 +23,8 @@ from typing import (
     overload,
 )
 
+import msgspec
+
 from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import required_runtime
 from beamflow.authoring.signature import Signature
@@ -51,6 +53,8 @@ __all__ = [
     "signal",
     "update",
 ]
+
+_array = msgspec.json.Decoder(list[msgspec.Raw])
 
 C = TypeVar("C")
 P = ParamSpec("P")
@@ -111,9 +115,14 @@ class Handler:
 
     def arguments(self, payload: Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Read what it is called with; raises `PayloadError`."""
-        return self.signature.arguments.decode(
-            signal_arguments(self.signature, payload) if self.kind == "signal" else payload
-        )
+        arguments = self.signature.arguments
+        if self.kind == "signal":
+            return arguments.decode(signal_arguments(self.signature, payload))
+        given = _array.decode(payload)
+        if len(given) == arguments.count:
+            return arguments.decode(payload)
+        # whoever calls by name leaves out what has a default
+        return arguments.decode(arguments.encode(tuple(given), {}))
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name!r}"

@@ -5,31 +5,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, TypeVarTuple, overload
 
 from msgspec import Raw
 
 from beamflow.authoring.context import signal_name
-from beamflow.authoring.handlers import Sent, SignalMethod, signal_arguments
+from beamflow.authoring.handlers import (
+    Answer,
+    HandlerMethod,
+    QueryMethod,
+    Reply,
+    Sent,
+    SignalMethod,
+    UpdateMethod,
+    signal_arguments,
+)
+from beamflow.engine.failure import rebuilt
+from beamflow.engine.inbox import CUT_OFF
 from beamflow.engine.ledger import Ledger
 from beamflow.engine.log_reader import LogReader
-from beamflow.engine.messages import Signal
+from beamflow.engine.messages import Signal, Update
 from beamflow.engine.parking import parked_error
-from beamflow.errors import DefinitionError, WorkflowClosedError, WorkflowParkedError
+from beamflow.errors import (
+    DefinitionError,
+    UpdateFailedError,
+    WorkflowClosedError,
+    WorkflowParkedError,
+)
 from beamflow.model.codec import Payload, encode_json
-from beamflow.model.events import SignalReceived
+from beamflow.model.events import SignalReceived, UpdateCompleted
 from beamflow.model.status import WorkflowState
 
 __all__ = ["Conversation", "SignalTarget", "closed_error", "give_up", "signal_event"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 SignalTarget = str | type[Any] | Callable[..., Sent]
 """What a signal is sent to: a name, a type whose signals are received, a method of a class."""
 
 
 class Conversation(LogReader):
-    """Signals to a workflow, awake or not."""
+    """Signals, queries and updates of a workflow, awake or not."""
 
     @overload
     async def signal(self, to: str, /, payload: Any = ..., *, key: str = ...) -> None: ...
@@ -65,6 +82,128 @@ class Conversation(LogReader):
         name, data = signal_payload(to, payload)
         checked_key(key)
         await self._send(self._services.mint_id(), name, data, key=key)
+
+    @overload
+    async def query(self, to: str, /, *args: Any, type: type[T]) -> T: ...
+    @overload
+    async def query(self, to: str, /, *args: Any) -> Any: ...
+    @overload
+    async def query(self, to: Callable[[*Ts], Answer[T]], /, *args: *Ts) -> T: ...
+    async def query(self, to: Any, /, *args: Any, type: Any = Any) -> Any:  # type: ignore[misc] # *Ts has no Any
+        """Ask the workflow something; nothing is recorded and nothing moves.
+
+        It is asked as its log stands now, with all that was acknowledged before: awake, asleep,
+        paused, parked (where the code fits its log) or ended.
+
+        Args:
+            to: the query's name, or a method of a workflow class (``Order.total``).
+            *args: its arguments, by position.
+            type: what to convert the answer to, for a query by name; plain JSON data without it.
+
+        Raises:
+            UnknownHandlerError: the code has no such query, or not yet.
+            QueryFailedError: its handler raised.
+            ReadOnlyError: its handler has done more than look.
+            PayloadError: the arguments, or the answer, do not fit their annotations.
+            NondeterminismError: the code no longer does what its log says.
+            UnknownWorkflowError: the engine was not given its code.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: its log cannot be read.
+            EngineStoppedError: the engine is not running.
+        """
+        name, data = _request(to, args, QueryMethod)
+        answer = await self._workflows.queries.ask(self.id, name, data)
+        return _converted(to, type, f"answer of query {name!r}", answer)
+
+    @overload
+    async def update(self, to: str, /, *args: Any, id: str | None = ..., type: type[T]) -> T: ...
+    @overload
+    async def update(self, to: str, /, *args: Any, id: str | None = ...) -> Any: ...
+    @overload
+    async def update(
+        self, to: Callable[[*Ts], Reply[T]], /, *args: *Ts, id: str | None = ...
+    ) -> T: ...
+    async def update(self, to: Any, /, *args: Any, id: str | None = None, type: Any = Any) -> Any:  # type: ignore[misc] # *Ts has no Any
+        """Have the workflow do something, and return its reply once that is durable.
+
+        A request that its validator lets pass is in the log before its handler begins, and has one
+        effect and one reply, whatever crashes when. The same call again, with the same id, gives
+        the same reply, also after the end of the workflow. Cancelling the wait does nothing to the
+        handler. A workflow that is paused takes the request; steps of its handler wait.
+
+        Args:
+            to: the update's name, or a method of a workflow class (``Order.add``).
+            *args: its arguments, by position.
+            id: the request's own id, for whoever may have to ask again; a new UUID by default.
+            type: what to convert the reply to, for an update by name; plain JSON data without it.
+
+        Raises:
+            UpdateRejectedError: its validator refused it; nothing was recorded.
+            UpdateFailedError: its handler raised, or its workflow ended first. Builtin types, and
+                those that the update declares, arrive as themselves.
+            UpdateExistsError: the id is that of another request.
+            UnknownHandlerError: the code has no such update, or not yet.
+            ReadOnlyError: its validator has done more than look.
+            PayloadError: the arguments do not fit their annotations.
+            WorkflowClosedError: the workflow has ended, or is ending.
+            WorkflowParkedError: it stands still; the same call again when it goes on.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: the request may be in the log; the same call again settles it.
+            EngineStoppedError: likewise, the engine is stopping.
+        """
+        name, data = _request(to, args, UpdateMethod)
+        if id is not None:
+            checked_key(id)
+        reply = await self._reply(id or self._services.mint_id(), name, data)
+        if reply.error is None:
+            return _converted(to, type, f"reply to update {name!r}", reply.result)
+        declared = to.raises if isinstance(to, UpdateMethod) else {}
+        problem = rebuilt(reply.error, declared) or UpdateFailedError(
+            self.id,
+            name=name,
+            error_type=reply.error.type,
+            error_message=reply.error.message,
+            traceback=reply.error.traceback,
+        )
+        raise problem
+
+    async def _reply(self, request: str, name: str, data: bytes) -> UpdateCompleted:
+        """Ask until there is a reply; who asks again after a crash asks for the same."""
+        while True:
+            if self.id not in self._services.actors:
+                reply = await self._recorded_reply(request, name, data)
+                if reply is not None:
+                    return reply
+            ref = await self._workflows.wake(self.id)
+            if ref is None:
+                continue
+            answered: asyncio.Future[UpdateCompleted] = asyncio.get_running_loop().create_future()
+            monitor = ref.monitor(partial(give_up, answered))
+            ref.cast(Update(request, name, data, answered))
+            try:
+                await asyncio.wait({answered})
+            finally:
+                monitor.cancel()
+                answered.cancel()
+            if not answered.cancelled():
+                return answered.result()
+
+    async def _recorded_reply(self, request: str, name: str, data: bytes) -> UpdateCompleted | None:
+        """Return the reply that the log has; None where the workflow can still be asked."""
+        summary = await self._summary()
+        history = await self._services.opened.read(self.id)
+        ledger = Ledger(recorded.event for recorded in history)
+        if not ledger.accepted(self.id, request, name, data):
+            await self._check_open(f"update {name!r}")
+            return None
+        reply = ledger.replies.get(request)
+        if reply is None and summary.state is WorkflowState.PARKED:
+            raise await parked_error(
+                self._services, self.id, f"update {name!r} was accepted and has no reply yet: "
+            )
+        if reply is None and not summary.state.is_open:
+            return UpdateCompleted(id=request, error=CUT_OFF)
+        return reply
 
     async def send_again(self, event: SignalReceived) -> None:
         """Send a signal that may be in the log already, as that of a start; see `signal`."""
@@ -109,6 +248,25 @@ class Conversation(LogReader):
     async def _is_recorded(self, signal_id: str, name: str, key: str) -> bool:
         history = await self._services.opened.read(self.id)
         return Ledger(recorded.event for recorded in history).has(signal_id, name, key)
+
+
+def _request(to: Any, args: tuple[Any, ...], kind: type[HandlerMethod]) -> tuple[str, bytes]:
+    """Return the name of a query or an update, and its arguments as JSON."""
+    if isinstance(to, str):
+        return to, encode_json(list(args), f"arguments of {kind.kind} {to!r}")
+    if isinstance(to, kind):
+        arguments = to.signature.arguments
+        data = arguments.encode(args, {})
+        arguments.decode(data)
+        return to.name, data
+    message = f"{to!r} is no {kind.kind}: give a name, or a method decorated with @{kind.kind}"
+    raise DefinitionError(message)
+
+
+def _converted(to: Any, type: Any, where: str, data: bytes | Raw) -> Any:
+    if isinstance(to, HandlerMethod):
+        return to.signature.result.decode(data)
+    return Payload[Any](type, where).decode(data)
 
 
 def signal_event(signal_id: str, signal: Any) -> SignalReceived:

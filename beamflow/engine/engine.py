@@ -185,6 +185,7 @@ class Engine:
                 message = f"the engine had given up: {problem}"
                 raise EngineStoppedError(message) from problem
         finally:
+            self._workflows.queries.close()
             self._services.timers.close()
             self._services.processes.close()
             self._services.all_ended(EngineStoppedError("the engine was left"))

@@ -13,8 +13,10 @@ a difference raises `NondeterminismError`.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from asyncio import CancelledError
 from contextvars import Context
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,7 +34,12 @@ from beamflow.engine.patches import Patches
 from beamflow.engine.saga import Rollback, Unwinding, saga_of
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import MICROSECONDS, LoopTimer, WorkflowLoop
-from beamflow.errors import DefinitionError, NondeterminismError
+from beamflow.errors import (
+    DefinitionError,
+    NondeterminismError,
+    ReadOnlyError,
+    UnknownHandlerError,
+)
 from beamflow.model.commands import (
     CancelChild,
     CancelStep,
@@ -67,6 +74,8 @@ from beamflow.model.events import (
     TimerCancelled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
+    UpdateCompleted,
     WorkflowBegan,
     WorkflowContinued,
     WorkflowForked,
@@ -88,6 +97,10 @@ if TYPE_CHECKING:
 __all__ = ["Execution", "StepCall", "new_execution", "replay"]
 
 _UNDECODED = object()
+_READ_ONLY = (
+    "{!r} has {}: a query or a validator may read everything and change nothing. Put what acts into "
+    "the workflow's function, a signal or an update"
+)
 
 
 class Execution(WorkflowLoop):
@@ -215,8 +228,13 @@ class Execution(WorkflowLoop):
                 | AttributesChanged()
                 | SnapshotTaken()
                 | PatchMarked()
+                | UpdateCompleted()
             ):
                 self._noted.recorded(seq, event)
+            case UpdateAccepted():
+                self.now = time
+                self.inbox.update(seq, event)
+                self._activate()
             case WorkflowBegan():
                 self._begin(time)
             case CancelRequested():
@@ -289,6 +307,11 @@ class Execution(WorkflowLoop):
             return CancelledError()
         return main.exception()
 
+    @property
+    def ending(self) -> bool:
+        """Whether the function has ended, though what it left behind may still run."""
+        return self._main_ended
+
     def outcome(self) -> Any:
         """Return what the function returned, or raise what it raised; only once it has `ended`."""
         assert self._main is not None
@@ -312,7 +335,7 @@ class Execution(WorkflowLoop):
     def inbox(self) -> Inbox:
         """What others send to the code."""
         if self._inbox is None:
-            self._inbox = Inbox(self, self.fail)
+            self._inbox = Inbox(self, self.note, self.fail)
         return self._inbox
 
     # For workflow code, by way of the context functions
@@ -371,6 +394,40 @@ class Execution(WorkflowLoop):
     def handle(self, handler: Handler) -> None:
         """Have a function called from outside."""
         self.inbox.register(handler)
+
+    def handler(self, kind: str, name: str) -> Handler:
+        """Return what the code has registered; raises `UnknownHandlerError`."""
+        handlers = {} if self._inbox is None else self._inbox.handlers
+        found = handlers.get((kind, name))
+        if found is None:
+            known = tuple(name for of, name in handlers if of == kind)
+            raise UnknownHandlerError(self.workflow_id, kind, name, known)
+        return found
+
+    def aside(self, function: Callable[..., Any], args: tuple[Any, ...], **kwargs: Any) -> Any:
+        """Call a function of the author's that may look at all and change nothing.
+
+        Raises:
+            ReadOnlyError: it has asked for something. This run has seen that, and is to be closed.
+        """
+        before, drawn = self._footprint(), None if self._random is None else self._random.getstate()
+        result, problem = None, None
+        try:
+            result = self.inside(partial(Context().run, function, *args, **kwargs))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is looked at first
+            problem = error
+        if drawn is None:
+            self._random = None
+        elif self._random is not None:
+            self._random.setstate(drawn)
+        if inspect.iscoroutine(result):
+            result.close()
+            raise ReadOnlyError(_READ_ONLY.format(function, "returned a coroutine"))
+        if self._footprint() != before:
+            raise ReadOnlyError(_READ_ONLY.format(function, "asked for something")) from problem
+        if problem is not None:
+            raise problem
+        return result
 
     def check_signal(self, name: str, payload: Raw) -> None:
         """Raise `PayloadError` if the signal has a handler that cannot read it."""
@@ -467,6 +524,17 @@ class Execution(WorkflowLoop):
                 if call.op:
                     self._commands.append(CancelChild(op=call.op))
             raise
+
+    def _footprint(self) -> tuple[int, ...]:
+        """Return what changes when code asks for anything."""
+        return (
+            len(self.ready),
+            len(self.issued),
+            len(self._commands),
+            len(self.timers_cancelled),
+            self._tasks_made,
+            0 if self._inbox is None else len(self._inbox.handlers),
+        )
 
     # Deliveries
 

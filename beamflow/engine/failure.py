@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 from msgspec import Raw
@@ -21,10 +21,12 @@ from beamflow.model.codec import encode_json
 from beamflow.model.events import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from beamflow.authoring.step import Step
     from beamflow.model.events import StepFailed
 
-__all__ = ["DescribedError", "StepOrigin", "describe", "origin_of", "raised"]
+__all__ = ["DescribedError", "StepOrigin", "describe", "origin_of", "raised", "rebuilt"]
 
 _FRAMES_MAX = 12
 _TEXT_MAX = 4_000
@@ -42,6 +44,14 @@ class DescribedError(Exception):
         self.is_worth_another = is_worth_another
 
 
+class Declares(Protocol):
+    """Something whose exceptions may arrive as themselves."""
+
+    @property
+    def raises(self) -> Mapping[str, type[Exception]]:
+        """The types, by name."""
+
+
 class StepOrigin(msgspec.Struct, frozen=True, kw_only=True):
     """Which step an exception in workflow code came out of."""
 
@@ -53,13 +63,13 @@ class StepOrigin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(
-    error: BaseException, step: Step[..., Any] | None = None, *, for_good: bool = True
+    error: BaseException, step: Declares | None = None, *, for_good: bool = True
 ) -> Failure:
     """Turn an exception into data, for the log. Whatever it holds, the log can be read again.
 
     Args:
         error: the exception.
-        step: the step it came out of, for the types that it declares.
+        step: the step, or the handler, it came out of, for the types that it declares.
         for_good: whether nothing is tried again; only then its traceback is worth keeping.
     """
     if isinstance(error, DescribedError):
@@ -84,7 +94,7 @@ def raised(event: StepFailed, step: Step[..., Any]) -> BaseException:
     the log alone, so it is the same live and on replay.
     """
     failure = event.error
-    error = _rebuilt(failure, step)
+    error = rebuilt(failure, step.raises)
     if error is None:
         error = StepFailedError(
             event.name,
@@ -122,8 +132,9 @@ def origin_of(error: BaseException) -> StepOrigin | None:
     return None
 
 
-def _rebuilt(failure: Failure, step: Step[..., Any]) -> BaseException | None:
-    kind = _known_type(failure.raised_as, step)
+def rebuilt(failure: Failure, declared: Mapping[str, type[Exception]]) -> BaseException | None:
+    """Return the exception in its own type; None where that is neither builtin nor declared."""
+    kind = _known_type(failure.raised_as, declared)
     if kind is None:
         return None
     try:
@@ -141,13 +152,10 @@ def _rebuilt(failure: Failure, step: Step[..., Any]) -> BaseException | None:
     return error
 
 
-def _known_type(name: str, step: Step[..., Any]) -> type[BaseException] | None:
-    own = _OWN.get(name)
-    if own is not None:
-        return own
-    declared = step.raises.get(name)
-    if declared is not None:
-        return declared
+def _known_type(name: str, declared: Mapping[str, type[Exception]]) -> type[BaseException] | None:
+    known = _OWN.get(name) or declared.get(name)
+    if known is not None:
+        return known
     module, _, kind = name.rpartition(".")
     found = getattr(builtins, kind, None) if module == "builtins" else None
     if not isinstance(found, type) or not issubclass(found, Exception):
@@ -161,7 +169,7 @@ _OWN: dict[str, type[BaseException]] = {
 }
 
 
-def _raised_as(error: BaseException, step: Step[..., Any] | None) -> str:
+def _raised_as(error: BaseException, step: Declares | None) -> str:
     if step is None or not isinstance(error, Exception):
         return ""
     for kind in type(error).__mro__:

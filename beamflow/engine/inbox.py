@@ -8,19 +8,27 @@ from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from beamflow.errors import DefinitionError
+from msgspec import Raw
+
+from beamflow.engine.failure import describe
+from beamflow.errors import DefinitionError, HostLoopError, NondeterminismError
+from beamflow.model.events import Failure, UpdateAccepted, UpdateCompleted
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
-
-    from msgspec import Raw
+    from collections.abc import Callable, Coroutine
 
     from beamflow.authoring.handlers import Handler
     from beamflow.engine.workflow_loop import WorkflowLoop
 
 
-__all__ = ["Inbox"]
+__all__ = ["CUT_OFF", "Inbox"]
+
+CUT_OFF = Failure(
+    type="asyncio.exceptions.CancelledError",
+    message="the workflow ended before the update had its reply",
+)
+"""The reply to an update whose handler was still running when its workflow ended."""
 
 
 class _Kept(NamedTuple):
@@ -36,17 +44,24 @@ class Inbox:
 
     Args:
         loop: what the code runs on.
+        note: records the reply to an update.
         fail: ends the workflow by an error that a handler has raised.
 
     Attributes:
         handlers: what the code has registered, by kind and name.
     """
 
-    __slots__ = ("_arrived", "_fail", "_kept", "_loop", "_waiters", "handlers")
+    __slots__ = ("_arrived", "_fail", "_kept", "_loop", "_note", "_waiters", "handlers")
 
-    def __init__(self, loop: WorkflowLoop, fail: Callable[[BaseException], None]) -> None:
+    def __init__(
+        self,
+        loop: WorkflowLoop,
+        note: Callable[[UpdateCompleted], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
         """Begin empty."""
         self._loop = loop
+        self._note = note
         self._fail = fail
         self._arrived = 0
         self._kept: dict[str, deque[_Kept]] = {}
@@ -147,11 +162,30 @@ class Inbox:
                 self._call(handler, signal.payload)
         self.handlers[key] = handler
 
+    def update(self, seq: int, event: UpdateAccepted) -> None:
+        """Begin what an accepted request asks for.
+
+        Raises:
+            NondeterminismError: the code has no handler of it.
+            PayloadError: its arguments do not fit.
+        """
+        handler = self.handlers.get(("update", event.name))
+        if handler is None:
+            raise NondeterminismError(
+                self._loop.workflow_id,
+                seq=seq,
+                recorded=f"update {event.name!r} accepted",
+                issued="nothing: the code has registered no handler of that name by now",
+            )
+        args, kwargs = handler.arguments(event.input)
+        self._run(handler, self._updated(handler, event.id, args, kwargs))
+
     def _call(self, handler: Handler, payload: Raw) -> None:
+        self._run(handler, self._signalled(handler, payload))
+
+    def _run(self, handler: Handler, code: Coroutine[Any, Any, None]) -> None:
         # in a context of its own, as the function of the workflow
-        _ = self._loop.create_task(
-            self._signalled(handler, payload), name=f"{handler}", context=Context()
-        )
+        _ = self._loop.create_task(code, name=f"{handler}", context=Context())
 
     async def _signalled(self, handler: Handler, payload: Raw) -> None:
         try:
@@ -161,6 +195,24 @@ class Inbox:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the workflow ends by it
             self._fail(error)
+
+    async def _updated(
+        self, handler: Handler, request: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        try:
+            result = await awaited(handler.call(*args, **kwargs))
+            reply = UpdateCompleted(id=request, result=Raw(handler.signature.result.encode(result)))
+        except HostLoopError as error:
+            self._fail(error)
+            return
+        except CancelledError:
+            reply = UpdateCompleted(id=request, error=CUT_OFF)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the reply
+            reply = UpdateCompleted(id=request, error=describe(error, handler))
+        except BaseException as error:  # noqa: BLE001 - not meant for the caller
+            self._fail(error)
+            return
+        self._note(reply)
 
 
 async def awaited(result: Any) -> Any:

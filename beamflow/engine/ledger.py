@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from beamflow.model.events import SignalReceived
+from beamflow.errors import UpdateExistsError
+from beamflow.model.events import SignalReceived, UpdateAccepted, UpdateCompleted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -15,31 +16,61 @@ __all__ = ["Ledger"]
 
 
 class Ledger:
-    """Knows the signals that the log has, by id and by key.
+    """Knows the signals and the updates that the log has.
 
     It is made of the whole stream when somebody asks for the first time; most workflows never have
-    one. Keys are told apart by the name of their signal.
+    one. Keys of signals are told apart by the name of their signal.
 
     Args:
         events: all events of the stream.
+
+    Attributes:
+        replies: to updates, by the id of the request.
     """
 
-    __slots__ = ("_ids", "_keys")
+    __slots__ = ("_ids", "_keys", "_requests", "replies")
 
     def __init__(self, events: Iterable[Event]) -> None:
         """Read the stream."""
         self._ids: set[str] = set()
         self._keys: set[tuple[str, str]] = set()
+        self._requests: dict[str, UpdateAccepted] = {}
+        self.replies: dict[str, UpdateCompleted] = {}
         for event in events:
             self.add(event)
 
     def add(self, event: Event) -> None:
         """Take an event that is in the log, or will be before anybody is told of it."""
-        if isinstance(event, SignalReceived):
-            self._ids.add(event.id)
-            if event.key:
-                self._keys.add((event.name, event.key))
+        match event:
+            case SignalReceived():
+                self._ids.add(event.id)
+                if event.key:
+                    self._keys.add((event.name, event.key))
+            case UpdateAccepted():
+                self._requests[event.id] = event
+            case UpdateCompleted():
+                self.replies[event.id] = event
+            case _:
+                return
 
     def has(self, signal_id: str, name: str, key: str) -> bool:
         """Tell whether the signal, or an earlier one with its key, is there already."""
         return signal_id in self._ids or (name, key) in self._keys
+
+    def accepted(self, workflow_id: str, request: str, name: str, data: bytes) -> bool:
+        """Tell whether the request was accepted already.
+
+        Raises:
+            UpdateExistsError: its id was that of another one.
+        """
+        known = self._requests.get(request)
+        if known is None:
+            return False
+        if known.name == name and bytes(known.input) == data:
+            return True
+        what = "other arguments" if known.name == name else f"update {known.name!r}"
+        message = (
+            f"request {request!r} of workflow {workflow_id!r} is taken by {what}; give each request "
+            f"an id of its own"
+        )
+        raise UpdateExistsError(workflow_id, message)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beamflow.errors import ConflictError, StoreError
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from beamflow.engine.child_call import ChildCall
     from beamflow.engine.steering import Alarm
-    from beamflow.model.events import Event
+    from beamflow.model.events import Event, UpdateCompleted
     from beamflow.model.status import Control
 
 __all__ = [
@@ -24,9 +24,11 @@ __all__ = [
     "Renewed",
     "Rung",
     "Signal",
+    "Update",
     "Waiting",
     "acknowledge",
     "refuse",
+    "reject",
 ]
 
 
@@ -55,6 +57,21 @@ class Signal:
         self.id = signal_id
         self.name = name
         self.payload = payload
+        self.acknowledged = acknowledged
+
+
+class Update:
+    """A request on its way; ``acknowledged`` is settled with its reply, or why there is none."""
+
+    __slots__ = ("acknowledged", "id", "input", "name")
+
+    def __init__(
+        self, request: str, name: str, data: bytes, acknowledged: asyncio.Future[UpdateCompleted]
+    ) -> None:
+        """Keep what is asked for, and who is told."""
+        self.id = request
+        self.name = name
+        self.input = data
         self.acknowledged = acknowledged
 
 
@@ -146,5 +163,11 @@ def refuse(messages: Iterable[object], error: BaseException) -> None:
     if not isinstance(error, StoreError) or isinstance(error, ConflictError):
         return
     for message in messages:
-        if isinstance(message, Signal | ControlRequest) and not message.acknowledged.done():
-            message.acknowledged.set_exception(error)
+        if isinstance(message, Signal | Update | ControlRequest):
+            reject(message.acknowledged, error)
+
+
+def reject(acknowledged: asyncio.Future[Any], error: BaseException) -> None:
+    """Tell one sender, who may have gone, that nothing comes of it."""
+    if not acknowledged.done():
+        acknowledged.set_exception(error)

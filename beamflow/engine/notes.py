@@ -16,6 +16,7 @@ from beamflow.model.events import (
     ProgressReported,
     SnapshotTaken,
     StatePublished,
+    UpdateCompleted,
 )
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ class Notes:
         if isinstance(event, PatchMarked):
             if event in self._left:
                 self._left.remove(event)
-        elif self._left and self._left[0] == event:
+        elif self._left and _same(self._left[0], event):
             self._left.popleft()
         else:
             issued = _shown(self._left[0]) if self._left else "nothing to be recorded here"
@@ -68,6 +69,21 @@ class Notes:
     def unrecorded(self) -> list[Note]:
         """What the log does not have yet, oldest first."""
         return list(self._left)
+
+
+def _same(issued: Note, recorded: Note) -> bool:
+    if isinstance(issued, UpdateCompleted) and isinstance(recorded, UpdateCompleted):
+        # the text of an error may hold an address, and its traceback lines that have moved
+        return (issued.id, issued.result, _kind(issued)) == (
+            recorded.id,
+            recorded.result,
+            _kind(recorded),
+        )
+    return issued == recorded
+
+
+def _kind(reply: UpdateCompleted) -> str:
+    return "" if reply.error is None else reply.error.type
 
 
 def _shown(note: Note) -> str:
@@ -87,3 +103,6 @@ def _text(note: Note) -> str:
             return f"snapshot({note.name!r})"
         case PatchMarked():
             return f"patched({note.name!r})"
+        case UpdateCompleted():
+            reply = _kind(note) or bytes(note.result).decode(errors="replace")
+            return f"reply to update {note.id!r}: {reply}"

@@ -29,6 +29,7 @@ from beamflow.engine.messages import (
     Renewed,
     Rung,
     Signal,
+    Update,
     Waiting,
     acknowledge,
     refuse,
@@ -57,6 +58,7 @@ from beamflow.errors import (
     EngineStoppedError,
     FencedError,
     PayloadError,
+    ReadOnlyError,
     StoreError,
     WorkflowExistsError,
     WorkflowNotFoundError,
@@ -192,7 +194,7 @@ class WorkflowActor(Actor):
             self._execution.close()
         if isinstance(reason, FencedError):
             services.fenced(reason)
-        if isinstance(reason, BaseException) and not isinstance(reason, _OF_THE_STORE):
+        if isinstance(reason, BaseException) and not isinstance(reason, _NO_CRASH):
             crashes = services.crashes.get(self.workflow_id, 0) + 1
             services.crashes[self.workflow_id] = crashes
             log.error(
@@ -247,13 +249,16 @@ class WorkflowActor(Actor):
         append with their cause. Nobody sees what it came to before that is durable: if the append
         fails, this life and all that it has computed are over.
         """
-        await self._reception.prepare(messages)
+        if self._reception.asks(messages):
+            await self._reception.prepare()
         code = self._code
         time = max(self.services.now(), self._time)
         problem: Exception | None = None
         for seq, event in enumerate(events, self._seq + 1):
             self._deliver(seq, time, event)
         for index, message in enumerate(messages):
+            if problem is not None and type(message) is Update:
+                continue  # nobody can look at it now; whoever sent it hears of what becomes of us
             for happened in self._events_of(message):
                 events.append(happened)
                 try:
@@ -354,6 +359,8 @@ class WorkflowActor(Actor):
                 return ()
             case Signal():
                 return self._reception.signal(self._code, message)
+            case Update():
+                return self._reception.update(self._code, message)
             case Rung():
                 self._pending.timers.pop(message.alarm.value, None)
                 rung = self._steering.rung(
@@ -401,6 +408,8 @@ class WorkflowActor(Actor):
         services = self.services
         if services.crashes:
             services.crashes.pop(self.workflow_id, None)
+        if self._reception.ledger is not None:
+            self._reception.replied(events)
         services.grown(self.workflow_id)
 
     async def _began(self, started: WorkflowStarted) -> bool:
@@ -703,7 +712,7 @@ def _different_start(
     return WorkflowExistsError(workflow_id, message)
 
 
-_OF_THE_STORE = (StoreError, EngineStoppedError, ActorStoppedError)
+_NO_CRASH = (StoreError, EngineStoppedError, ActorStoppedError, ReadOnlyError)
 _STEERING = frozenset(
     {
         WorkflowStarted,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from beamflow.engine.messages import Waiting
+from beamflow.engine.queries import Queries
 from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError
@@ -29,11 +30,15 @@ class Workflows:
 
     Args:
         services: what the engine's actors share.
+
+    Attributes:
+        queries: asks them, in memory or not.
     """
 
     def __init__(self, services: Services) -> None:
         """Prepare; `supervisor` makes what the actors live under."""
         self._services = services
+        self.queries = Queries(services)
         self._supervisor: DynamicSupervisor | None = None
 
     def supervisor(self) -> DynamicSupervisor:

@@ -503,7 +503,14 @@ Event = (
 Ended = WorkflowCompleted | WorkflowFailed | WorkflowCancelled
 """The last event of a run; a failed workflow may be sent round again, the others never move."""
 
-Note = StatePublished | ProgressReported | AttributesChanged | SnapshotTaken | PatchMarked
+Note = (
+    StatePublished
+    | ProgressReported
+    | AttributesChanged
+    | SnapshotTaken
+    | PatchMarked
+    | UpdateCompleted
+)
 """What the code has recorded and does not wait for."""
 
 

@@ -1,0 +1,146 @@
+"""Queries: answered by a replay that no actor knows of, whatever the workflow's state.
+
+The log alone says what a workflow's code has come to, so whoever asks gets a run of his own: made
+from the log at the first question, brought up to date before each further one. What a handler does
+to it can harm nobody. A few are kept, the ones asked last.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from msgspec import Raw
+
+from beamflow.authoring.step import exception_name
+from beamflow.engine.replay import replay
+from beamflow.errors import (
+    CorruptLogError,
+    QueryFailedError,
+    ReadOnlyError,
+    WorkflowNotFoundError,
+)
+from beamflow.model.events import (
+    WorkflowContinued,
+    WorkflowForked,
+    WorkflowRetried,
+    WorkflowStarted,
+)
+
+if TYPE_CHECKING:
+    from beamflow.engine.execution import Execution
+    from beamflow.engine.services import Services
+    from beamflow.model.events import Recorded
+
+__all__ = ["Queries"]
+
+_KEPT_MAX = 64
+
+
+class Queries:
+    """Asks workflows, awake, asleep, parked or ended.
+
+    Args:
+        services: what the engine's actors share.
+    """
+
+    def __init__(self, services: Services) -> None:
+        """Begin without a replay."""
+        self._services = services
+        self._replays: OrderedDict[str, _Replay] = OrderedDict()
+
+    async def ask(self, workflow_id: str, name: str, data: bytes) -> bytes:
+        """Return the answer, as JSON; suspends while the log is read.
+
+        Raises:
+            UnknownHandlerError: the code has no such query.
+            QueryFailedError: its handler raised.
+            ReadOnlyError: its handler has done more than look.
+            PayloadError: the arguments, or the answer, do not fit their annotations.
+            NondeterminismError: the code no longer does what its log says.
+            UnknownWorkflowError: the engine was not given its code.
+            WorkflowNotFoundError: there is no such workflow.
+            StoreError: its log cannot be read.
+        """
+        code = await self._brought_up(workflow_id)
+        handler = code.handler("query", name)
+        args, kwargs = handler.arguments(Raw(data))
+        try:
+            answer = code.aside(handler.call, args, **kwargs)
+        except ReadOnlyError:
+            self._forget(workflow_id)
+            raise
+        except Exception as error:
+            raise QueryFailedError(
+                workflow_id,
+                "query",
+                name=name,
+                error_type=exception_name(type(error)),
+                error_message=str(error),
+            ) from error
+        return handler.signature.result.encode(answer)
+
+    def close(self) -> None:
+        """Take all replays out of memory."""
+        for workflow_id in tuple(self._replays):
+            self._forget(workflow_id)
+
+    async def _brought_up(self, workflow_id: str) -> Execution:
+        while True:
+            there = self._replays.get(workflow_id)
+            news = await self._services.opened.read(workflow_id, 0 if there is None else there.seq)
+            if self._replays.get(workflow_id) is not there:
+                continue  # somebody else has asked meanwhile
+            if there is None:
+                return self._begun(workflow_id, news)
+            if any(isinstance(recorded.event, _ANEW) for recorded in news):
+                self._forget(workflow_id)
+                continue
+            self._replays.move_to_end(workflow_id)
+            try:
+                there.deliver(news)
+            except BaseException:
+                self._forget(workflow_id)
+                raise
+            return there.code
+
+    def _begun(self, workflow_id: str, history: list[Recorded]) -> Execution:
+        if not history:
+            message = f"no workflow has the id {workflow_id!r}"
+            raise WorkflowNotFoundError(workflow_id, message)
+        started = history[0].event
+        if not isinstance(started, WorkflowStarted):
+            raise CorruptLogError(workflow_id, 1, "it is not the start of a workflow")
+        definition = self._services.definitions.get(started.workflow, started.version)
+        code = replay(definition, workflow_id, history)
+        self._replays[workflow_id] = _Replay(code, history[-1].seq)
+        if len(self._replays) > _KEPT_MAX:
+            self._forget(next(iter(self._replays)))
+        return code
+
+    def _forget(self, workflow_id: str) -> None:
+        self._replays.pop(workflow_id).code.close()
+
+
+class _Replay:
+    """A run of a workflow's code, as far as it was read."""
+
+    __slots__ = ("code", "seq")
+
+    def __init__(self, code: Execution, seq: int) -> None:
+        self.code = code
+        self.seq = seq
+
+    def deliver(self, news: list[Recorded]) -> None:
+        """Bring the code up to date; what another reader has delivered already is left out."""
+        self.code.replayed = news
+        for recorded in news:
+            if recorded.seq > self.seq:
+                self.code.deliver(recorded.seq, recorded.time, recorded.event)
+                self.seq = recorded.seq
+        self.code.replayed = None
+        self.code.take_commands()
+
+
+_ANEW = (WorkflowContinued, WorkflowForked, WorkflowRetried)
+"""After these the run is another one."""
