@@ -16,9 +16,10 @@
     │   │   └── WorkflowTimeoutError(TimeoutError)  it had not ended by its deadline
     │   ├── WorkflowCancelledError              it ended because it was told to
     │   ├── UnknownHandlerError(LookupError)    it has no handler of that kind and name
-    │   ├── QueryFailedError                    the handler of a query raised
-    │   ├── UpdateRejectedError                 the validator of an update refused it
-    │   ├── UpdateFailedError                   the handler of an update raised, or was cut off
+    │   ├── HandlerError                        what the code of a handler has raised
+    │   │   ├── QueryFailedError                the handler of a query raised
+    │   │   ├── UpdateRejectedError             the validator of an update refused it
+    │   │   └── UpdateFailedError               the handler of an update raised, or was cut off
     │   ├── UpdateExistsError                   the request's id is taken by another request
     │   ├── ChildWorkflowError                  a child failed, or could not be started
     │   └── WorkflowParkedError                 it cannot go on until somebody mends the cause
@@ -57,6 +58,7 @@ __all__ = [
     "DuplicateWorkflowError",
     "EngineStoppedError",
     "FencedError",
+    "HandlerError",
     "HostLoopError",
     "NondeterminismError",
     "PayloadError",
@@ -298,7 +300,7 @@ class UnknownHandlerError(WorkflowError, LookupError):
         self.name = name
 
 
-class _HandlerError(WorkflowError):
+class HandlerError(WorkflowError):
     """What the code of a handler has raised.
 
     Attributes:
@@ -324,7 +326,7 @@ class _HandlerError(WorkflowError):
         self.error_message = error_message
 
 
-class QueryFailedError(_HandlerError):
+class QueryFailedError(HandlerError):
     """The handler of a query raised; the exception is ``__cause__``. The workflow is as it was.
 
     Attributes:
@@ -334,7 +336,7 @@ class QueryFailedError(_HandlerError):
     """
 
 
-class UpdateRejectedError(_HandlerError):
+class UpdateRejectedError(HandlerError):
     """The validator of an update refused it; the exception is ``__cause__``. Nothing was recorded.
 
     Attributes:
@@ -344,7 +346,7 @@ class UpdateRejectedError(_HandlerError):
     """
 
 
-class UpdateFailedError(_HandlerError):
+class UpdateFailedError(HandlerError):
     """The handler of an update raised, or was cut off by the end of its workflow.
 
     That is its reply: the same request gets it again. Builtin types, and those that the update

@@ -191,8 +191,7 @@ class Conversation(LogReader):
     async def _recorded_reply(self, request: str, name: str, data: bytes) -> UpdateCompleted | None:
         """Return the reply that the log has; None where the workflow can still be asked."""
         summary = await self._summary()
-        history = await self._services.opened.read(self.id)
-        ledger = Ledger(recorded.event for recorded in history)
+        ledger = Ledger(await self._services.opened.read(self.id))
         if not ledger.accepted(self.id, request, name, data):
             await self._check_open(f"update {name!r}")
             return None
@@ -246,8 +245,7 @@ class Conversation(LogReader):
             raise closed_error(self.id, summary.state, asked)
 
     async def _is_recorded(self, signal_id: str, name: str, key: str) -> bool:
-        history = await self._services.opened.read(self.id)
-        return Ledger(recorded.event for recorded in history).has(signal_id, name, key)
+        return Ledger(await self._services.opened.read(self.id)).has(signal_id, name, key)
 
 
 def _request(to: Any, args: tuple[Any, ...], kind: type[HandlerMethod]) -> tuple[str, bytes]:

@@ -216,7 +216,7 @@ class Execution(WorkflowLoop):
                 del self.timers[event.op]
             case SignalReceived():
                 self.now = time
-                self.inbox.offer(event.name, event.payload)
+                self.inbox.offer(event.name, event.payload, ending=self._main_ended)
                 self._activate()
             case WorkflowStarted():
                 self.input = event.input

@@ -70,12 +70,19 @@ class Inbox:
 
     # Signals
 
-    def offer(self, name: str, payload: Raw) -> None:
-        """Take the next signal; whoever it is for runs when the loop is drained."""
+    def offer(self, name: str, payload: Raw, *, ending: bool = False) -> None:
+        """Take the next signal; whoever it is for runs when the loop is drained.
+
+        Args:
+            name: of the signal.
+            payload: what it carries.
+            ending: whether the function has ended: what a handler did would be lost then, so the
+                signal is kept for the next run.
+        """
         self._arrived += 1
         signal = _Kept(self._arrived, payload)
         handler = self.handlers.get(("signal", name))
-        if handler is not None:
+        if handler is not None and not ending:
             self._call(handler, payload)
         elif not self._handed_over(name, signal):
             self._kept.setdefault(name, deque()).append(signal)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beamflow.engine.history import expanded
 from beamflow.errors import UpdateExistsError
 from beamflow.model.events import SignalReceived, UpdateAccepted, UpdateCompleted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from beamflow.model.events import Event
+    from beamflow.model.events import Event, Recorded
 
 __all__ = ["Ledger"]
 
@@ -22,7 +23,7 @@ class Ledger:
     one. Keys of signals are told apart by the name of their signal.
 
     Args:
-        events: all events of the stream.
+        history: the whole stream; what a fork has taken over counts as its own.
 
     Attributes:
         replies: to updates, by the id of the request.
@@ -30,14 +31,14 @@ class Ledger:
 
     __slots__ = ("_ids", "_keys", "_requests", "replies")
 
-    def __init__(self, events: Iterable[Event]) -> None:
+    def __init__(self, history: Sequence[Recorded]) -> None:
         """Read the stream."""
         self._ids: set[str] = set()
         self._keys: set[tuple[str, str]] = set()
         self._requests: dict[str, UpdateAccepted] = {}
         self.replies: dict[str, UpdateCompleted] = {}
-        for event in events:
-            self.add(event)
+        for recorded in expanded(history):
+            self.add(recorded.event)
 
     def add(self, event: Event) -> None:
         """Take an event that is in the log, or will be before anybody is told of it."""

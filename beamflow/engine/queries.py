@@ -88,7 +88,8 @@ class Queries:
     async def _brought_up(self, workflow_id: str) -> Execution:
         while True:
             there = self._replays.get(workflow_id)
-            news = await self._services.opened.read(workflow_id, 0 if there is None else there.seq)
+            after = await self._run_begins(workflow_id) if there is None else there.seq
+            news = await self._services.opened.read(workflow_id, after)
             if self._replays.get(workflow_id) is not there:
                 continue  # somebody else has asked meanwhile
             if there is None:
@@ -104,11 +105,18 @@ class Queries:
                 raise
             return there.code
 
-    def _begun(self, workflow_id: str, history: list[Recorded]) -> Execution:
-        if not history:
+    async def _run_begins(self, workflow_id: str) -> int:
+        """Return after which event the current run begins."""
+        summary = await self._services.opened.summary(workflow_id)
+        if summary is None:
             message = f"no workflow has the id {workflow_id!r}"
             raise WorkflowNotFoundError(workflow_id, message)
+        return summary.run_seq - 1
+
+    def _begun(self, workflow_id: str, history: list[Recorded]) -> Execution:
         started = history[0].event
+        if isinstance(started, WorkflowContinued) and started.start is not None:
+            started = started.start
         if not isinstance(started, WorkflowStarted):
             raise CorruptLogError(workflow_id, 1, "it is not the start of a workflow")
         definition = self._services.definitions.get(started.workflow, started.version)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import Raw
 
+from beamflow.authoring.renewal import renewal_of
 from beamflow.authoring.step import exception_name
 from beamflow.engine.ledger import Ledger
 from beamflow.engine.messages import Signal, Update, reject
@@ -39,13 +40,14 @@ class Reception:
         ledger: what the log has acknowledged; None while nobody has sent what may be in it.
     """
 
-    __slots__ = ("_asked_by", "_services", "_workflow_id", "ledger")
+    __slots__ = ("_asked_by", "_for_next_run", "_services", "_workflow_id", "ledger")
 
     def __init__(self, services: Services, workflow_id: str) -> None:
         """Begin without a ledger."""
         self._services = services
         self._workflow_id = workflow_id
         self._asked_by: dict[str, list[asyncio.Future[UpdateCompleted]]] = {}
+        self._for_next_run: list[Update] = []
         self.ledger: Ledger | None = None
 
     def asks(self, messages: Iterable[object]) -> bool:
@@ -59,8 +61,7 @@ class Reception:
 
     async def prepare(self) -> None:
         """Read the log for the ledger; raises `StoreError`."""
-        history = await self._services.store.read(self._workflow_id)
-        self.ledger = Ledger(recorded.event for recorded in history)
+        self.ledger = Ledger(await self._services.store.read(self._workflow_id))
 
     def signal(self, code: Execution, message: Signal) -> tuple[Event, ...]:
         """Return what a signal comes to: nothing when the log has it, or its handler refuses it."""
@@ -86,6 +87,9 @@ class Reception:
         """
         ledger = self.ledger
         assert ledger is not None
+        if code.ending and _begins_anew(code):
+            self._for_next_run.append(message)
+            return ()
         try:
             known = ledger.accepted(self._workflow_id, message.id, message.name, message.input)
             event = None if known else self._accepted(code, message)
@@ -103,6 +107,11 @@ class Reception:
             return ()
         ledger.add(event)
         return (event,)
+
+    def take_held(self) -> list[Update]:
+        """Return the requests that came while a new run was about to begin."""
+        held, self._for_next_run = self._for_next_run, []
+        return held
 
     def replied(self, events: Iterable[Event]) -> None:
         """Tell those who asked of the replies that are in the log now."""
@@ -138,3 +147,8 @@ class Reception:
                     error_message=str(error),
                 ) from error
         return UpdateAccepted(id=message.id, name=message.name, input=data)
+
+
+def _begins_anew(code: Execution) -> bool:
+    failure = code.failure
+    return failure is not None and code.told_to_end is None and renewal_of(failure) is not None

@@ -668,6 +668,8 @@ class WorkflowActor(Actor):
         self._execution = new_execution(old.workflow, self.workflow_id)
         self._execution.deliver(self._seq, self._time, event)
         self.ref.cast(Renewed())
+        for request in self._reception.take_held():
+            self.ref.cast(request)
 
     # Parking
 

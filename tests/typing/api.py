@@ -193,6 +193,18 @@ async def talk(engine: Engine) -> None:
     await handle.signal(Order.pay, "much")  # type: ignore[arg-type] # not an int
     await handle.signal(Order.pay)  # type: ignore[arg-type] # the payload is missing
     await handle.signal(Order.total, "EUR")  # type: ignore[arg-type] # that is a query
+    assert_type(await handle.query(Order.total), int)
+    assert_type(await handle.query(Order.total, "USD"), int)
+    assert_type(await handle.query("total", "USD"), Any)
+    assert_type(await handle.query("total", type=int), int)
+    await handle.query(Order.total, 3)  # type: ignore[arg-type] # not a str
+    await handle.query(Order.add)  # type: ignore[arg-type, call-arg] # that is an update
+    assert_type(await handle.update(Order.add, Application("ann"), id="1"), str)
+    assert_type(await handle.update(Order.remove, Application("ann")), bool)
+    assert_type(await handle.update(Order.remove, Application("ann"), 2), bool)
+    assert_type(await handle.update("take_out", type=bool), bool)
+    await handle.update(Order.add, 3)  # type: ignore[arg-type] # not an Application
+    await handle.update(Order.pay, 3)  # type: ignore[arg-type] # that is a signal
     assert_type(await handle.published("place"), Any)
     assert_type(await handle.published("place", Policy, timeout=3), Policy)
     async for number in handle.watch("number", int):

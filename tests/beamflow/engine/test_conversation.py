@@ -17,12 +17,14 @@ from beamflow import (
     WorkflowNotFoundError,
     WorkflowParkedError,
     WorkflowState,
+    continue_as_new,
     on_signal,
     query,
     receive,
     signal,
     step,
     until,
+    update,
     workflow,
 )
 from beamflow.events import SignalReceived, WorkflowCompleted
@@ -436,3 +438,80 @@ async def test_handlers_go_on_after_a_kill_at_any_event(tmp_path: Path, kind: st
             for number in range(there, 3):
                 await handle.signal("put", number)
             assert sorted(await handle.result()) == [0, 1, 2]
+
+
+# New runs
+
+
+@step
+async def rest(number: int) -> int:
+    return number
+
+
+@workflow
+class Endless:
+    """Takes what its handler is sent in runs of a few, and hands it on."""
+
+    def __init__(self) -> None:
+        self.inside: list[int] = []
+        self.stopped = False
+
+    async def run(self, before: list[int], runs: int) -> list[int]:
+        await until(lambda: len(self.inside) >= 3 or self.stopped)
+        task = asyncio.create_task(rest(runs))  # still under way when the run ends
+        await asyncio.sleep(0)
+        assert not task.done()
+        inside = before + self.inside
+        if not self.stopped:
+            continue_as_new(inside, runs + 1)
+        return inside
+
+    @signal
+    def put(self, number: int) -> None:
+        self.inside.append(number)
+
+    @signal
+    def stop(self) -> None:
+        self.stopped = True
+
+    @query
+    def here(self) -> list[int]:
+        return self.inside
+
+    @update
+    def add(self, number: int) -> int:
+        self.inside.append(number)
+        return number
+
+
+async def test_a_storm_over_new_runs_loses_nothing_and_keeps_its_order(place: str | Store) -> None:
+    """Signals to handlers, keyed ones sent twice; what one run has not taken the next one does."""
+    async with Engine(place, workflows=[Endless]) as engine:
+        handle = await engine.start(Endless, [], 0)
+
+        async def sender(name: int) -> None:
+            for number in range(20):
+                for _ in range(2):
+                    await handle.signal(Endless.put, name + number, key=f"{name + number}")
+
+        await asyncio.gather(*(sender(name) for name in (100, 200, 300)))
+        assert set(await handle.query(Endless.here)) <= {*range(100, 320)}
+        await handle.signal(Endless.stop)
+        numbers = await handle.result()
+        for name in (100, 200, 300):
+            own = [number for number in numbers if name <= number < name + 100]
+            assert own == list(range(name, name + 20))
+        assert len(numbers) == 60
+
+
+async def test_requests_over_new_runs_have_one_effect_each(place: str | Store) -> None:
+    """Those that come while a run is ending go to the next one; each id is known there."""
+    async with Engine(place, workflows=[Endless]) as engine:
+        handle = await engine.start(Endless, [], 0)
+        replies = await asyncio.gather(
+            *(handle.update(Endless.add, n // 2, id=f"{n // 2}") for n in range(40))
+        )
+        assert replies == [n // 2 for n in range(40)]
+        assert await handle.update(Endless.add, 0, id="0") == 0
+        await handle.signal(Endless.stop)
+        assert sorted(await handle.result()) == list(range(20))
