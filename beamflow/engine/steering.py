@@ -5,6 +5,9 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec.structs import replace
+
 from beamflow.errors import WorkflowStateError
 from beamflow.model.events import (
     CancelForced,
@@ -21,7 +24,7 @@ from beamflow.model.status import Control, WorkflowState, allows
 if TYPE_CHECKING:
     from beamflow.model.events import Event
 
-__all__ = ["GRACE_S", "Alarm", "Steering", "refusal"]
+__all__ = ["GRACE_S", "UNSTEERED", "Alarm", "Steering", "refusal"]
 
 GRACE_S = 30.0
 """Seconds that a workflow's ``finally`` blocks have after it was told to end, unless said."""
@@ -35,47 +38,41 @@ class Alarm(enum.Enum):
     FORCE = -3
 
 
-class Steering:
-    """Turns requests and alarms into events, and knows from events where the workflow stands.
+class Steering(msgspec.Struct, frozen=True, gc=False):
+    """Turns requests and alarms into events, and knows from events where the workflow stands."""
 
-    Attributes:
-        paused: whether nothing new may be begun.
-        cancel: the request to end, once there is one.
-        forced: whether the code had not ended in time, and was taken away.
-    """
+    paused: bool = False
+    """Whether nothing new may be begun."""
+    cancel: CancelRequested | None = None
+    """The request to end, once there is one."""
+    forced: bool = False
+    """Whether the code had not ended in time, and was taken away."""
+    begin_at: int | None = None
+    """When its code may begin, while it is pending."""
+    deadline: int | None = None
+    """When it must have ended."""
 
-    __slots__ = ("_begin_at", "_deadline", "cancel", "forced", "paused")
-
-    def __init__(self) -> None:
-        """Begin with nothing decided."""
-        self.paused = False
-        self.cancel: CancelRequested | None = None
-        self._begin_at: int | None = None
-        self._deadline: int | None = None
-        self.forced = False
-
-    def deliver(self, event: Event) -> None:
-        """Take an event of the workflow's log; those of other concern change nothing."""
+    def after(self, event: Event) -> Steering:
+        """Return where the workflow stands after an event of its log."""
         match event:
+            case WorkflowStarted(begin_at=None, deadline=None):
+                return self
             case WorkflowStarted():
-                self._begin_at = event.begin_at
-                self._deadline = event.deadline
+                return replace(self, begin_at=event.begin_at, deadline=event.deadline)
             case WorkflowBegan():
-                self._begin_at = None
+                return replace(self, begin_at=None)
             case WorkflowContinued(start=WorkflowStarted(deadline=deadline)):
-                self._deadline = deadline
+                return replace(self, deadline=deadline)
             case WorkflowPaused():
-                self.paused = True
+                return replace(self, paused=True)
             case WorkflowResumed():
-                self.paused = False
+                return replace(self, paused=False)
             case CancelRequested():
-                self.paused = False
-                self._begin_at = None
-                self.cancel = event
+                return replace(self, paused=False, begin_at=None, cancel=event)
             case CancelForced():
-                self.forced = True
+                return replace(self, forced=True)
             case _:
-                return
+                return self
 
     def state(self, *, compensating: bool) -> WorkflowState:
         """Return where the workflow stands; it has not ended."""
@@ -86,11 +83,11 @@ class Steering:
     def alarms(self) -> dict[Alarm, int]:
         """Return what it is to be woken for, and when, microseconds since the epoch."""
         alarms: dict[Alarm, int] = {}
-        if self._begin_at is not None:
-            alarms[Alarm.BEGIN] = self._begin_at
+        if self.begin_at is not None:
+            alarms[Alarm.BEGIN] = self.begin_at
         if self.cancel is None:
-            if self._deadline is not None:
-                alarms[Alarm.DEADLINE] = self._deadline
+            if self.deadline is not None:
+                alarms[Alarm.DEADLINE] = self.deadline
         elif not self.forced:
             alarms[Alarm.FORCE] = self.cancel.deadline
         return alarms
@@ -138,14 +135,14 @@ class Steering:
             case Control.RESUME:
                 back_to = self._unpaused(compensating=compensating)
                 resumed = WorkflowResumed(state=back_to.value, note=reason)
-                due = back_to is WorkflowState.PENDING and now >= (self._begin_at or 0)
+                due = back_to is WorkflowState.PENDING and now >= (self.begin_at or 0)
                 return (resumed, WorkflowBegan()) if due else (resumed,)
             case Control.CANCEL if self.cancel is not None:
                 back_to = self._unpaused(compensating=compensating)
                 resumed = WorkflowResumed(state=back_to.value, note=reason)
                 return (resumed,) if self.paused else ()
             case Control.CANCEL:
-                if state is WorkflowState.PENDING or self._begin_at is not None:
+                if state is WorkflowState.PENDING or self.begin_at is not None:
                     back_to = WorkflowState.RUNNING
                 else:
                     back_to = self._unpaused(compensating=compensating)
@@ -164,9 +161,13 @@ class Steering:
     def _unpaused(self, *, compensating: bool) -> WorkflowState:
         if compensating:
             return WorkflowState.COMPENSATING
-        if self._begin_at is not None:
+        if self.begin_at is not None:
             return WorkflowState.PENDING
         return WorkflowState.RUNNING
+
+
+UNSTEERED = Steering()
+"""Nothing has been decided: all that most workflows ever need."""
 
 
 def refusal(workflow_id: str, state: WorkflowState, control: Control) -> WorkflowStateError:

@@ -48,7 +48,7 @@ from beamflow.engine.pending import Pending
 from beamflow.engine.reception import Reception
 from beamflow.engine.replay import replay
 from beamflow.engine.retrying import retried
-from beamflow.engine.steering import Steering
+from beamflow.engine.steering import UNSTEERED
 from beamflow.engine.transactions import Loan, lend
 from beamflow.errors import (
     BeamflowError,
@@ -148,7 +148,7 @@ class WorkflowActor(Actor):
         self._parked = parked
         self._first: WorkflowStarted | None = None
         self._execution: Execution | None = None
-        self._steering = Steering()
+        self._steering = UNSTEERED
         self._reception = Reception(services, workflow_id)
         self._seq = 0
         self._time = 0
@@ -456,7 +456,7 @@ class WorkflowActor(Actor):
         definition = self.services.definitions.get(started.workflow, started.version)
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
-            self._steering.deliver(recorded.event)
+            self._steering = self._steering.after(recorded.event)
         self._pending.run = self._execution.run
         check_outcome(self._execution)
         way_back = self._code.way_back
@@ -527,7 +527,7 @@ class WorkflowActor(Actor):
         if type(message) is Attempted:
             self._code.deliver(seq, time, event, message.value)
         elif type(event) in _STEERING:
-            self._steering.deliver(event)
+            self._steering = self._steering.after(event)
             self._code.deliver(seq, time, event)
         else:
             self._code.deliver(seq, time, event)
