@@ -31,7 +31,8 @@ chaos: $(DEV) ## the long runs: 10,000 scripts of the model, every fault point, 
 		tests/supervision/test_model.py tests/supervision/test_chaos.py tests/beamflow/testing \
 		tests/beamflow/engine/test_programs.py tests/beamflow/engine/test_saga_programs.py \
 		tests/beamflow/stores/test_power_loss.py \
-		tests/acceptance/test_kill.py tests/acceptance/test_demo_under_chaos.py $(ARGS)
+		tests/corpus/test_corpus.py \
+		tests/acceptance/test_kill.py tests/acceptance/test_corpus_kill.py tests/acceptance/test_demo_under_chaos.py $(ARGS)
 
 bench: $(DEV) .venv/.bench ## measure: workflows/s, steps/s, latency, memory
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -81,6 +81,9 @@ class Case:
         effects: what its steps must have done: each once for each key, in whatever order.
         may: effects that it may have had or not, as those of a step that was given up.
         undone: what its compensations must have done, in this order.
+        needs_file: whether it needs the store to be a file.
+        timed: whether its end depends on how fast its steps are; where real time passes, only its
+            log is looked at then.
     """
 
     workflow: Workflow[..., Any]
@@ -91,6 +94,8 @@ class Case:
     effects: tuple[str, ...]
     may: frozenset[str]
     undone: tuple[str, ...]
+    needs_file: bool
+    timed: bool
 
     @property
     def name(self) -> str:
@@ -110,6 +115,8 @@ def case(
     may: Sequence[str] = (),
     undone: Sequence[str] = (),
     outsiders: Sequence[Act] = (),
+    needs_file: bool = False,
+    timed: bool = False,
     **options: Any,
 ) -> Callable[[W], W]:
     """Take a workflow into the corpus; see `Case`."""
@@ -126,6 +133,8 @@ def case(
             effects=tuple(effects),
             may=frozenset(may),
             undone=tuple(undone),
+            needs_file=needs_file,
+            timed=timed,
         )
         assert made.name not in CASES, made.name
         CASES[made.name] = made

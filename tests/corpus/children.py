@@ -83,7 +83,7 @@ async def child_with_a_handle() -> str:
     return await child.result()
 
 
-@case(ends=returned("back"), effects=["begin work", "end work", "back"])
+@case(timed=True, ends=returned("back"), effects=["begin work", "end work", "back"])
 @workflow
 async def child_is_cancelled_by_its_parent() -> str:
     child = await start_child(waiting_long, "work")
@@ -110,6 +110,7 @@ async def cancel_reaches_children() -> None:
 
 
 @case(
+    timed=True,
     ends=returned("done"),
     effects=["done", "box late", "pack late", "box left", "pack left", "begin off", "end off"],
 )
@@ -122,7 +123,7 @@ async def ways_to_leave_children() -> str:
     return await do("done")
 
 
-@case(ends=returned("rest"), effects=["box slow", "rest"], may=["pack slow"])
+@case(timed=True, ends=returned("rest"), effects=["box slow", "rest"], may=["pack slow"])
 @workflow
 async def child_given_up_by_a_timeout() -> str:
     try:

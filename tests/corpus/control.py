@@ -77,6 +77,7 @@ async def cancelled_with_a_finally() -> None:
 
 
 @case(
+    timed=True,
     ends=CANCELLED,
     outsiders=[cancel(seen(StepCompleted, 2))],
     effects=["reserve a", "reserve b"],
@@ -178,6 +179,12 @@ async def signal_before_it_begins() -> str:
     return await receive("bird", str)
 
 
+@case(ends=returned("first word"), signal=("word", "first word", "key"))
+@workflow
+async def started_by_a_signal() -> str:
+    return await receive("word", str)
+
+
 @case(ends=CANCELLED, delay=seconds(3600), outsiders=[cancel()])
 @workflow
 async def cancelled_before_it_begins() -> None:
@@ -185,6 +192,7 @@ async def cancelled_before_it_begins() -> None:
 
 
 @case(
+    timed=True,
     ends=failed(WorkflowTimeoutError),
     deadline=seconds(60),
     effects=["reserve it", "last words"],
@@ -199,7 +207,7 @@ async def deadline_of_a_start() -> None:
         await do("last words")
 
 
-@case(ends=failed(WorkflowTimeoutError), effects=["start"])
+@case(timed=True, ends=failed(WorkflowTimeoutError), effects=["start"])
 @workflow(deadline=seconds(30))
 async def deadline_of_a_workflow() -> None:
     await do("start")

@@ -8,6 +8,7 @@ from tests.corpus import (
     control,
     letters,
     notes,
+    rows,
     sagas,
     signals,
     steps,
@@ -25,6 +26,7 @@ MODULES = (
     control,
     letters,
     notes,
+    rows,
     sagas,
     signals,
     steps,
@@ -33,3 +35,4 @@ MODULES = (
     waiting,
 )
 WORKFLOWS = [*(case.workflow for case in CASES.values()), *HELPERS]
+"""All definitions, as an engine is given them."""

@@ -68,6 +68,11 @@ class View:
         except WorkflowNotFoundError:
             return []
 
+    async def is_over(self) -> bool:
+        """Whether it has ended, and it is too late for whatever is left to do."""
+        summary = await self.engine._services.opened.summary(self.id)
+        return summary is not None and summary.state in _OVER
+
     async def count(self, kind: type, workflow_id: str = "", **fields: Any) -> int:
         """How many events of a type there are, with these fields."""
         return sum(
@@ -76,6 +81,8 @@ class View:
             for one in await self.history(workflow_id)
         )
 
+
+_OVER = {WorkflowState.COMPLETED, WorkflowState.CANCELLED}
 
 Look = Callable[[View], Awaitable[bool]]
 
@@ -196,8 +203,9 @@ async def play(
         if await act.when(view):
             with contextlib.suppress(WorkflowStateError):  # somebody was faster: look again
                 await act.do(view)
-            return await act.done(view)
-        return False
+            if await act.done(view):
+                return True
+        return await view.is_over()
 
     for act in acts:
         while not await ask(partial(is_done, act)):

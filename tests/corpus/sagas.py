@@ -99,6 +99,7 @@ async def saga_is_cancelled() -> None:
 
 
 @case(
+    timed=True,
     ends=returned("too late"),
     effects=["reserve it"],
     undone=["release it"],

@@ -124,7 +124,7 @@ async def slow_at_first() -> str:
     return effect("fast now")
 
 
-@case(ends=returned("fast now"), effects=["fast now"])
+@case(timed=True, ends=returned("fast now"), effects=["fast now"])
 @workflow
 async def timed_out_then_retried() -> str:
     return await slow_at_first()
@@ -168,7 +168,7 @@ async def copy_rows() -> int:
     return current_step().last_heartbeat or 0
 
 
-@case(ends=returned(True), effects=["copied"])
+@case(timed=True, ends=returned(True), effects=["copied"])
 @workflow
 async def goes_on_from_its_heartbeat() -> bool:
     return await copy_rows() >= 2
@@ -181,7 +181,7 @@ async def silent_at_first() -> str:
     return effect("spoke")
 
 
-@case(ends=returned("spoke"), effects=["spoke"])
+@case(timed=True, ends=returned("spoke"), effects=["spoke"])
 @workflow
 async def silent_step_is_cut_off() -> str:
     return await silent_at_first()

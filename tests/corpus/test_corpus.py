@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from tests.corpus.case import Case
 
+IN_MEMORY = [case for case in CASES.values() if not case.needs_file]
 EXHAUSTIVE = os.environ.get("BEAMFLOW_EXHAUSTIVE") == "1"
 
 
@@ -42,7 +43,7 @@ def tried(case: Case, file: Path | None, *cuts: Cut) -> int:
     return done.appends
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+@pytest.mark.parametrize("case", IN_MEMORY, ids=lambda case: case.name)
 def test_power_cut_at_every_append_in_memory(case: Case) -> None:
     """It comes to the same end, with all done once, in a log that replays."""
     appends = tried(case, None)

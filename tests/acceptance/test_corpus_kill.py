@@ -1,0 +1,150 @@
+"""The corpus in a real process, killed again and again: each workflow comes to its one end."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from beamflow.model.events import StepCompleted, WorkflowContinued, WorkflowStarted
+from beamflow.model.ids import DEAD_LETTERS, idempotency_key
+from tests.acceptance.kill_evidence import Folder, Log
+from tests.corpus.checks import check_effects, check_log
+from tests.corpus.everything import CASES
+from tests.corpus.replaying import replayed
+from tests.corpus.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.corpus.world import Effect
+
+pytestmark = [pytest.mark.serial, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+EXHAUSTIVE = os.environ.get("BEAMFLOW_EXHAUSTIVE") == "1"
+KILLS, MOMENT_S, SECOND_S = (40, 0.6, 0.1) if EXHAUSTIVE else (3, 1.3, 0.03)
+"""How many kills, within how much time each, and how long a second of the corpus is."""
+
+
+class Lives(Folder):
+    """The files of one run, and what is known of its lives so far."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.world = World(path / "world")
+        self.log_before: Log = {}
+        self.completed: dict[str, int] = {}
+        self.epoch = 0
+
+    def live(self, *wrapper: str) -> subprocess.Popen[str]:
+        """Start the process once more; each life starts a few more workflows."""
+        self.lives += 1
+        share = min(1.0, self.lives / KILLS) - (self.lives <= KILLS) * 1e-3
+        with self._complaints.open("wb") as complaints:
+            return subprocess.Popen(
+                [
+                    *wrapper,
+                    sys.executable,
+                    "-m",
+                    "tests.corpus.living",
+                    self.database,
+                    self.path / "world",
+                    str(share),
+                ],
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+                    "BEAMFLOW_CORPUS_SECOND": str(SECOND_S),
+                },
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+            )
+
+    def look(self, told: list[str]) -> Log:
+        """After a life: nothing is lost, nothing that was recorded before it has run in it."""
+        log, effects = self.log(), self.world.effects
+        for stream, history in self.log_before.items():
+            assert log[stream][: len(history)] == history, f"{stream} has another past"
+        for words in map(str.split, told):
+            assert words[0] != "started" or words[1] in log, f"lost: {words}"
+        for number, one in enumerate(effects):
+            assert number < self.completed.get(one.key, len(effects)), f"{one} ran again"
+        for stream, history in log.items():
+            check_log(stream, history)
+            for key in completed_steps(stream, history):
+                self.completed.setdefault(key, len(effects))
+        self.log_before = log
+        return log
+
+
+def completed_steps(stream: str, history: Log) -> Iterator[str]:
+    """Give the keys of the steps that the log says are done."""
+    run = 0
+    for one in history:
+        if isinstance(one.event, WorkflowContinued):
+            run = one.event.run
+        elif isinstance(one.event, StepCompleted):
+            yield idempotency_key(stream, one.event.op, run)
+
+
+def killed(folder: Lives, draw: random.Random) -> list[str]:
+    """Let a life go on for a random time, then kill it."""
+    process = folder.live()
+    assert process.stdout is not None
+    told = [process.stdout.readline().strip()]
+    time.sleep(draw.uniform(0, MOMENT_S))
+    process.kill()
+    told += folder.end(process)
+    assert process.returncode == -signal.SIGKILL
+    return told
+
+
+@pytest.mark.timeout(20 * KILLS + 120)
+def test_the_corpus_outlives_kills(tmp_path: Path) -> None:
+    """The ends, the effects and what was undone are those of a run in which nothing happened."""
+    seed = int(os.environ.get("BEAMFLOW_SEED", random.randrange(1_000_000)))
+    print(f"BEAMFLOW_SEED={seed} draws the same moments")  # noqa: T201 - shown with a failure
+    draw = random.Random(seed)
+    folder = Lives(tmp_path)
+    for _ in range(KILLS):
+        folder.look(killed(folder, draw))
+    told = folder.end(folder.live())
+    assert told[-1] == "finished"
+    log = folder.look(told)
+    ends = {words[1]: json.loads(words[2]) for line in told if len(words := line.split(" ", 2)) > 2}
+    effects = effects_by_case(log, folder.world.effects)
+    for case in CASES.values():
+        if not case.timed:
+            assert (case.name, ends[case.name]) == (case.name, list(case.ends))
+            check_effects(case, effects[case.name])
+    at_work = {one.epoch for history in log.values() for one in history}
+    assert len(at_work) > KILLS // 3, "it was hardly ever killed at work"
+    for stream, history in log.items():
+        if stream != DEAD_LETTERS:
+            replayed(history)
+
+
+def effects_by_case(log: Log, effects: list[Effect]) -> dict[str, list[Effect]]:
+    """Divide the effects by the workflow of the corpus to which they go back."""
+    divided: dict[str, list[Effect]] = {name: [] for name in CASES}
+    for one in effects:
+        if not one.key:
+            continue
+        workflow_id = one.key.removesuffix("/compensation").rpartition("/")[0]
+        while workflow_id not in divided:
+            started = log[workflow_id][0].event
+            assert isinstance(started, WorkflowStarted)
+            assert started.parent, f"{one} belongs to nobody"
+            workflow_id = started.parent
+        divided[workflow_id].append(one)
+    return divided
