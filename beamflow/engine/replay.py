@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from beamflow.model.events import WorkflowContinued, WorkflowStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
-    from types import FrameType
+    from types import FrameType, ModuleType
 
     from beamflow.authoring.workflow import Workflow
     from beamflow.engine.workflow_task import WorkflowTask
@@ -231,15 +232,15 @@ def _place() -> str:
 
 def _shown(frame: FrameType, line: int | None = None) -> str:
     code = frame.f_code
-    if code.co_filename.startswith(_not_the_authors()):
+    if code.co_filename.startswith(_not_the_authors(sys.modules.get("anyio"))):
         return ""
     return f"{code.co_filename}:{line or frame.f_lineno}, in {code.co_name}"
 
 
-def _not_the_authors() -> tuple[str, ...]:
+@functools.cache
+def _not_the_authors(anyio: ModuleType | None) -> tuple[str, ...]:
     """Return where the code stands between an author's line and the loop."""
     files = [str(Path(__file__).parent), str(asyncio.__file__)]
-    anyio = sys.modules.get("anyio")
     if anyio is not None:
         files.append(str(anyio.__file__))
     homes = [Path(file).parent for file in files]
