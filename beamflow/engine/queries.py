@@ -21,6 +21,7 @@ from beamflow.errors import (
     WorkflowNotFoundError,
 )
 from beamflow.model.events import (
+    PatchMarked,
     WorkflowContinued,
     WorkflowForked,
     WorkflowRetried,
@@ -150,5 +151,5 @@ class _Replay:
         self.code.take_commands()
 
 
-_ANEW = (WorkflowContinued, WorkflowForked, WorkflowRetried)
-"""After these the run is another one."""
+_ANEW = (WorkflowContinued, WorkflowForked, WorkflowRetried, PatchMarked)
+"""After these the run is another one; or what was asked before the marker was there is answered anew."""

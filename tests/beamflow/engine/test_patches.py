@@ -9,21 +9,21 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from beamflow import Engine, patched, receive, step, workflow
+from beamflow import Engine, ReadOnlyError, on_query, patched, receive, step, workflow
 from beamflow.engine.execution import replay
 from beamflow.events import PatchMarked, SignalReceived, StepCompleted, WorkflowStarted
+from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
 from tests.beamflow.engine.cuts import cut_store
 from tests.beamflow.engine.driver import SECOND, Driver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from beamflow import Workflow
-    from beamflow.model.events import Recorded
+    from beamflow.model.events import Event, Recorded
     from beamflow.stores.base import Store
-    from beamflow.stores.memory import MemoryStore
     from supervision.testing import ManualClock
 
 
@@ -173,6 +173,60 @@ async def test_an_answer_stays_where_the_code_asks_again(
             await clock.advance(11)
         assert await handle.result() == [True] * 4
         assert markers(await handle.history()) == ["x"]
+
+
+async def test_a_question_before_the_marker_is_durable_spoils_none_behind_it(
+    clock: ManualClock, reached: Callable[..., Awaitable[None]]
+) -> None:
+    """Whoever asks between the start and what follows from it sees a log without a marker."""
+    gate = asyncio.Event()
+
+    class Slow(MemoryStore):
+        async def append(
+            self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        ) -> None:
+            if any(isinstance(each, PatchMarked) for each in events):
+                await gate.wait()
+            await super().append(stream, expected, events, time=time, epoch=epoch)
+
+    @workflow
+    async def asked() -> str:
+        way = "new" if patched("x") else "old"
+        on_query("way", lambda: way)
+        await (bill(1) if way == "new" else pay(1))
+        await receive("go")
+        return way
+
+    async with Engine(Slow(clock=lambda: 0), workflows=[asked], clock=clock) as engine:
+        handle = await engine.start(asked, id="one")
+        assert await handle.query("way") == "old"
+        gate.set()
+        await reached(handle, StepCompleted)
+        assert await handle.query("way") == "new"
+        await handle.signal("go")
+        assert await handle.result() == "new"
+
+
+async def test_a_query_cannot_ask_for_a_patch(memory: MemoryStore, clock: ManualClock) -> None:
+    """The answer would have to be recorded; one that the code has is there to be read."""
+
+    @workflow
+    async def asked() -> bool:
+        on_query("other", lambda: patched("other"))
+        on_query("own", lambda: patched("own"))
+        own = patched("own")
+        await receive("go")
+        return own and patched("other")
+
+    async with Engine(memory, workflows=[asked], clock=clock) as engine:
+        handle = await engine.start(asked, id="one")
+        await settle()
+        with pytest.raises(ReadOnlyError):
+            await handle.query("other")
+        assert await handle.query("own") is True
+        await handle.signal("go")
+        assert await handle.result() is True
+        assert markers(await handle.history()) == ["own", "other"]
 
 
 # Any program, changed and cut anywhere
