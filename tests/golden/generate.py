@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from beamflow import Engine, WorkflowError
 from beamflow.engine.definitions import Definitions
-from beamflow.model.events import SignalReceived, StepCompleted, TimerStarted, WorkflowStarted
+from beamflow.model.events import (
+    SignalReceived,
+    StepCompleted,
+    TimerStarted,
+    UpdateAccepted,
+    WorkflowStarted,
+)
 from beamflow.model.ids import DEAD_LETTERS
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
@@ -146,12 +152,26 @@ async def talks(engine: Engine, clock: ManualClock) -> None:
     for number in (2, 3, 4):
         await handle.signal("hear", number)
     await _ended(handle, clock)
-    handle = await engine.start(workflows.Counter, "abc", id="counter", signal=("end", None))
+    handle = await engine.start(workflows.Counter, "abc", id="counter", signal=("hear", "yes"))
+    await _has(handle, clock, StepCompleted, 2)
+    for number in (3, 101, 0):
+        asked = asyncio.ensure_future(handle.update("add", number, id=f"add {number}"))
+        while not asked.done():
+            await _pass(clock, 1)
+        asked.exception()
+    later = asyncio.ensure_future(handle.update("end later", id="later"))
+    await _pass(clock, 1)
+    await handle.signal("end")
     await _ended(handle, clock)
+    await asyncio.wait({later})
+    later.exception()
     handle = await engine.start(workflows.Counter, "abcd", id="waits", tags=["x"])
     await _has(handle, clock, StepCompleted)
     await handle.signal("other", {"kept": True})
     await _has(handle, clock, SignalReceived)
+    waits = asyncio.ensure_future(handle.update("end later", id="waits"))
+    await _has(handle, clock, UpdateAccepted)
+    waits.cancel()
 
 
 async def second_thoughts(engine: Engine, clock: ManualClock) -> None:

@@ -18,15 +18,18 @@ from beamflow import (
     patched,
     progress,
     publish,
+    query,
     random,
     receive,
     remove_tags,
     saga,
     set_attributes,
+    signal,
     snapshot,
     start_child,
     step,
     until,
+    update,
     uuid4,
     workflow,
 )
@@ -251,12 +254,39 @@ class Counter:
 
     def __init__(self) -> None:
         self.began = ""
+        self.total = 0
+        self.heard: list[str] = []
 
     async def run(self, what: str) -> str:
         self.began = now().isoformat()
         await weigh(what)
         await receive("end")
-        return self.began
+        return f"{self.began} {self.total} {self.heard}"
+
+    @signal
+    async def hear(self, word: str) -> None:
+        self.heard.append(await look_up(word))
+
+    @query
+    def count(self) -> int:
+        return self.total
+
+    @update(raises=[OutOfStock])
+    async def add(self, number: int) -> int:
+        if number > 100:
+            raise OutOfStock(number)
+        self.total += await weigh("x" * number)
+        publish("total", self.total)
+        return self.total
+
+    @add.validator
+    def positive(self, number: int) -> None:
+        if number < 1:
+            raise ValueError(number)
+
+    @update(name="end later")
+    async def end_later(self) -> None:
+        await asyncio.sleep(1_000_000)
 
 
 WORKFLOWS: list[Any] = [
