@@ -14,7 +14,21 @@ from weakref import WeakKeyDictionary
 import anyio
 from hypothesis import strategies as st
 
-from beamflow import now, random, receive, saga, step, uuid4, workflow
+from beamflow import (
+    now,
+    on_query,
+    on_signal,
+    on_update,
+    publish,
+    random,
+    receive,
+    saga,
+    snapshot,
+    step,
+    until,
+    uuid4,
+    workflow,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -75,6 +89,8 @@ class _Interpreter:
         self.lock = asyncio.Lock()
         self.places = asyncio.Semaphore(2)
         self.gate = asyncio.Event()
+        self.handled = 0
+        on_query("seen", lambda: [len(self.trace), self.handled, random().random()])
         self.named: dict[str, asyncio.Task[Any]] = {}
 
     def saw(self, what: str, value: Any) -> Any:
@@ -105,6 +121,8 @@ class _Interpreter:
                 return await asyncio.sleep(seconds)
             case ["receive", name]:
                 return await receive(name)
+            case ["publish" | "snapshot" | "on signal" | "on update" | "until", *_]:
+                return await self._talk(node)
             case ["chance"]:
                 return [random().random(), str(uuid4())]
             case ["raise"]:
@@ -136,6 +154,29 @@ class _Interpreter:
                         raise
             case _:
                 return await self._run_together(node)
+
+    async def _talk(self, node: Program) -> Any:
+        match node:
+            case ["publish", name, value]:
+                return publish(name, [value, self.handled])
+            case ["snapshot", name]:
+                return snapshot(name)
+            case ["on signal", name, body]:
+                return on_signal(name, lambda: self._handle(name, body))
+            case ["on update", name, body]:
+                return on_update(name, lambda: self._handle(name, body))
+            case ["until", count]:
+                return await until(lambda: self.handled >= count)
+            case _:
+                raise AssertionError(node)
+
+    async def _handle(self, name: str, body: Program) -> Any:
+        _branch.set(f"handler of {name}")
+        self.handled += 1
+        try:
+            return shown(await self.run(body))
+        finally:
+            self.handled += 1
 
     async def _run_together(self, node: Program) -> Any:
         match node:
@@ -236,6 +277,9 @@ _leaves = st.one_of(
     st.tuples(st.just("get"), _queues),
     st.tuples(st.sampled_from(["chance", "raise", "open", "pass", "yield"])),
     st.tuples(st.sampled_from(["cancel", "join"]), _names),
+    st.tuples(st.just("publish"), _names, st.integers(0, 9)),
+    st.tuples(st.just("snapshot"), _names),
+    st.tuples(st.just("until"), st.integers(1, 4)),
 )
 
 
@@ -248,6 +292,8 @@ def _compound(children: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.tuples(st.sampled_from(["limit", "wait_for"]), _seconds, children),
         st.tuples(st.sampled_from(["locked", "placed", "shielded"]), children),
         st.tuples(st.just("spawn"), _names, children),
+        st.tuples(st.just("on signal"), _signals, children),
+        st.tuples(st.just("on update"), _names, children),
         st.tuples(st.just("saga"), st.just(0), st.booleans(), children),
     )
 

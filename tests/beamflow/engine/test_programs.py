@@ -30,6 +30,7 @@ from beamflow.model.events import (
     TimerCancelled,
     TimerFired,
     TimerStarted,
+    UpdateAccepted,
     WorkflowStarted,
 )
 from beamflow.model.ids import digest
@@ -99,8 +100,9 @@ def undoings(execution: Execution) -> list[Undo]:
 class World:
     """Lets happen what the tape says: steps end in any order, well or badly; timers, signals."""
 
-    def __init__(self, driver: Driver, tape: Sequence[int]) -> None:
+    def __init__(self, driver: Driver, tape: Sequence[int], *, queried: bool = False) -> None:
         self.driver = driver
+        self._queried = queried
         self._tape: Iterator[int] = iter(tape)
 
     def run(self) -> dict[int, View]:
@@ -112,6 +114,8 @@ class World:
             if batch is None:
                 break
             driver.take(*batch, after=self._draw(3) * SECOND // 2)
+            if self._queried:
+                ask(driver.execution)
             views[len(driver.log)] = view(driver.execution, driver.commands)
         return views
 
@@ -123,6 +127,7 @@ class World:
         code = self.driver.execution
         there: list[Any] = [*self.driver.calls, *self.driver.timers, "red", "blue"]
         there[:0] = undoings(code)
+        there += [] if code.ending else self._updates()
         first = next(self._tape, None)
         if first is None:
             return None
@@ -131,9 +136,19 @@ class World:
             chosen.append(there.pop(self._draw(len(there))))
         return [self._event(each) for each in chosen if each is not None]
 
-    def _event(self, what: StepCall | Undo | int | str) -> Event:
+    def _updates(self) -> list[UpdateAccepted]:
+        code, number = self.driver.execution, len(self.driver.log)
+        return [
+            UpdateAccepted(id=f"{number} {name}", name=name, input=Raw(b"[]"))
+            for kind, name in code.inbox.handlers
+            if kind == "update"
+        ]
+
+    def _event(self, what: StepCall | Undo | UpdateAccepted | int | str) -> Event:
         driver = self.driver
         match what:
+            case UpdateAccepted():
+                return what
             case int():
                 driver.time = max(driver.time, driver.execution.timers[what].due)
                 return TimerFired(op=what)
@@ -173,9 +188,15 @@ class World:
                 return driver.completed(call, call.op * 10)
 
 
-def lived(program: Program, tape: Sequence[int]) -> tuple[Driver, dict[int, View]]:
+def ask(execution: Execution) -> Any:
+    return execution.aside(execution.handler("query", "seen").call, ())
+
+
+def lived(
+    program: Program, tape: Sequence[int], *, queried: bool = False
+) -> tuple[Driver, dict[int, View]]:
     driver = Driver.start(interpreted, program)
-    views = World(driver, tape).run()
+    views = World(driver, tape, queried=queried).run()
     event(f"ended: {driver.execution.ended}")
     return driver, views
 
@@ -215,6 +236,20 @@ def test_a_cut_at_any_event_repeats_and_goes_on_the_same(program: Program, tape:
         assert_same(views[len(log)], there)
         closed(execution)
     closed(driver.execution)
+
+
+@many
+@given(programs, tapes)
+def test_queries_change_nothing(program: Program, tape: list[int]) -> None:
+    """A run that is asked after every event cannot be told from one that never is; and answers it."""
+    silent, views = lived(program, tape)
+    asked, there = lived(program, tape, queried=True)
+    assert silent.log == asked.log
+    for length, view_then in views.items():
+        assert_same(view_then, there[length])
+    again, _ = replayed(asked.log)
+    assert ask(again) == ask(asked.execution)
+    closed(silent.execution, asked.execution, again)
 
 
 @many
