@@ -322,9 +322,16 @@ saga_programs = st.recursive(_saga_leaves, _saga_compound, max_leaves=14).map(
     lambda program: _numbered(program, iter(range(1, 1000)))
 )
 """Any program of many steps that can be undone, in many sagas."""
+_handlers = st.one_of(
+    st.tuples(st.just("on signal"), _signals, _plain),
+    st.tuples(st.just("on update"), _names, _plain),
+)
 programs = (
-    st.lists(st.one_of(_plain, _plain, _with_anyio), min_size=1, max_size=4)
-    .map(lambda nodes: ["seq", nodes])
+    st.tuples(
+        st.lists(_handlers, max_size=2),
+        st.lists(st.one_of(_plain, _plain, _with_anyio), min_size=1, max_size=4),
+    )
+    .map(lambda parts: ["seq", [*parts[0], *parts[1]]])
     .map(lambda program: _numbered(program, iter(range(1, 1000))))
 )
 """Any program, its steps and sagas numbered from 1."""
