@@ -6,6 +6,9 @@ import asyncio
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, TypeVarTuple, cast
 
+from beamflow.authoring.context import signal_name
+from beamflow.authoring.handlers import SignalMethod
+from beamflow.authoring.running_step import current_step
 from beamflow.authoring.runtime import required_runtime
 from beamflow.authoring.step import step
 from beamflow.authoring.workflow import definition_of
@@ -13,6 +16,8 @@ from beamflow.errors import (
     DefinitionError,
     EngineStoppedError,
     StoreError,
+    WorkflowClosedError,
+    WorkflowNotFoundError,
     WorkflowParkedError,
 )
 from beamflow.model.ids import checked_workflow_id
@@ -36,6 +41,9 @@ _POLICIES = ("wait", "cancel", "abandon")
 class Messenger(Protocol):
     """Carries what one workflow has for another one."""
 
+    async def signal(self, workflow_id: str, signal_id: str, name: str, payload: object) -> None:
+        """Send a signal, once for each id."""
+
     async def cancel(self, workflow_id: str, reason: str) -> None:
         """Tell a workflow to end; harmless when it has."""
 
@@ -44,6 +52,15 @@ messenger: ContextVar[Messenger] = ContextVar("beamflow_messenger")
 """Set by the engine around the steps of a workflow."""
 
 _UNTIL_SENT = Retry(max_attempts=1_000, max=30.0, retry_on=(EngineStoppedError, StoreError))
+
+
+@step(
+    name="$signal",
+    retry=_UNTIL_SENT,
+    raises=[WorkflowClosedError, WorkflowNotFoundError, WorkflowParkedError],
+)
+async def _signal(workflow_id: str, name: str, payload: Any) -> None:
+    await messenger.get().signal(workflow_id, current_step().idempotency_key, name, payload)
 
 
 @step(name="$cancel", retry=_UNTIL_SENT, raises=[WorkflowParkedError])
@@ -80,6 +97,20 @@ class ChildHandle(Generic[R]):
             await asyncio.wait({future})
         return cast("R", future.result())
 
+    async def signal(self, to: str | type[Any] | SignalMethod[...], payload: Any = None) -> None:
+        """Send the child a signal, exactly once; suspends until it is in the child's log.
+
+        Args:
+            to: its name, the type it is received by, or a method decorated with ``@signal``.
+            payload: what it carries.
+
+        Raises:
+            PayloadError: the payload cannot be written as JSON, or the child cannot read it.
+            WorkflowClosedError: the child has ended.
+            WorkflowParkedError: it stands still; send the signal again when it goes on.
+        """
+        await _signal(self.id, _name_of(to), payload)
+
     async def cancel(self, reason: str = "") -> None:
         """Tell the child to end; suspends until that is in its log, not until it has ended.
 
@@ -89,6 +120,12 @@ class ChildHandle(Generic[R]):
             WorkflowParkedError: the child stands still; cancel it again when it goes on.
         """
         await _cancel(self.id, reason)
+
+
+def _name_of(to: str | type[Any] | SignalMethod[...]) -> str:
+    if isinstance(to, SignalMethod):
+        return to.name
+    return to if isinstance(to, str) else signal_name(to)
 
 
 async def start_child(

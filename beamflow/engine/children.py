@@ -22,19 +22,21 @@ from beamflow.model.events import (
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowRetried,
     WorkflowStarted,
 )
 from beamflow.model.ids import checked_workflow_id
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Sequence
 
     from beamflow.engine.child_call import ChildCall
     from beamflow.engine.services import Others, Services
-    from beamflow.model.events import Event
+    from beamflow.model.events import Event, Recorded
     from supervision import Actor
 
-__all__ = ["Children"]
+__all__ = ["Children", "is_orphan"]
 
 
 class Children:
@@ -199,3 +201,17 @@ class Children:
             workflow=call.workflow.name,
             digest=call.digest,
         )
+
+
+async def is_orphan(
+    services: Services, history: Sequence[Recorded], started: WorkflowStarted
+) -> bool:
+    """Tell whether a child that comes back is to end: its parent was terminated.
+
+    One that somebody has sent round again since goes on alone.
+    """
+    if not started.parent or started.on_close == "abandon" or services.others is None:
+        return False
+    if any(isinstance(one.event, WorkflowRetried) for one in history):
+        return False
+    return await services.others.was_terminated(started.parent)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
@@ -17,6 +18,7 @@ from beamflow.engine.steering import GRACE_S, refusal
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import (
     WorkflowCancelledError,
+    WorkflowClosedError,
     WorkflowFailedError,
     WorkflowTimeoutError,
 )
@@ -30,8 +32,8 @@ from beamflow.model.events import (
     WorkflowStarted,
 )
 from beamflow.model.ids import checked_workflow_id
-from beamflow.model.status import Control, WorkflowState, allows
-from beamflow.stores.base import Progress
+from beamflow.model.status import OPEN_STATES, Control, WorkflowState, allows
+from beamflow.stores.base import LIMIT_MAX, Progress, WorkflowQuery
 from supervision import ActorStoppedError
 
 if TYPE_CHECKING:
@@ -202,7 +204,8 @@ class WorkflowHandle(Conversation, Generic[R]):
     async def terminate(self, reason: str = "") -> None:
         """End the workflow where it stands, the hard way; returns once its end is in the log.
 
-        No code of it runs on, nothing is compensated, steps under way are cut off. It works on any
+        No code of it runs on, nothing is compensated, steps under way are cut off. Its children end
+        with it, down to the last, but for abandoned ones. It works on any
         workflow that has not ended, also on one whose code is gone. Prefer `cancel`.
 
         Raises:
@@ -213,6 +216,11 @@ class WorkflowHandle(Conversation, Generic[R]):
             EngineStoppedError: likewise, the engine is stopping.
         """
         await self._control(Control.TERMINATE, None, reason)
+        query = WorkflowQuery(states=OPEN_STATES, parent=self.id, limit=LIMIT_MAX)
+        for child in (await self._services.opened.find(query)).items:
+            if child.on_close != "abandon":
+                with suppress(WorkflowClosedError):
+                    await self._of(child.id).terminate(f"its parent {self.id!r} was terminated")
 
     # Behind it
 
@@ -318,10 +326,13 @@ class WorkflowHandle(Conversation, Generic[R]):
             return
         place = what_failed(self.id, history, step)
         if place is not None and isinstance(place.event, ChildFailed):
-            child = WorkflowHandle[Any](self._services, self._workflows, place.event.id, None)
+            child = self._of(place.event.id)
             summary_of_child = await self._services.opened.summary(child.id)
             if summary_of_child is not None and allows(summary_of_child.state, Control.RETRY):
                 await child.retry_from(note=note)
+
+    def _of(self, workflow_id: str) -> WorkflowHandle[Any]:
+        return WorkflowHandle(self._services, self._workflows, workflow_id, None)
 
     async def _stored(self) -> list[Recorded]:
         """Return the log as it stands."""

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Raw
+
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.errors import WorkflowNotFoundError, WorkflowParkedError, WorkflowStateError
+from beamflow.model.codec import encode_json
+from beamflow.model.events import SignalReceived, WorkflowCancelled
+from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
     from beamflow.engine.services import Services
@@ -53,6 +58,13 @@ class OtherWorkflows:
             finally:
                 services.wait_no_more(workflow_id, end)
 
+    async def signal(self, workflow_id: str, signal_id: str, name: str, payload: object) -> None:
+        """Send a signal, once for each id."""
+        data = Raw(encode_json(payload, f"signal {name!r}"))
+        await self._handle(workflow_id).send_again(
+            SignalReceived(id=signal_id, name=name, payload=data)
+        )
+
     async def cancel(self, workflow_id: str, reason: str) -> None:
         """Tell a workflow to end; harmless when it has ended, or is none."""
         try:
@@ -60,12 +72,14 @@ class OtherWorkflows:
         except (WorkflowStateError, WorkflowNotFoundError):
             return
 
-    async def terminate(self, workflow_id: str, reason: str) -> None:
-        """End a workflow where it stands; harmless when it has ended, or is none."""
-        try:
-            await self._handle(workflow_id).terminate(reason)
-        except (WorkflowStateError, WorkflowNotFoundError):
-            return
+    async def was_terminated(self, workflow_id: str) -> bool:
+        """Tell whether a workflow was ended where it stood, so that nobody saw to its children."""
+        store = self._services.opened
+        summary = await store.summary(workflow_id)
+        if summary is None or summary.state is not WorkflowState.CANCELLED:
+            return False
+        last = (await store.read(workflow_id, summary.run_seq - 1))[-1].event
+        return isinstance(last, WorkflowCancelled) and last.terminated
 
     def _handle(self, workflow_id: str) -> WorkflowHandle[object]:
         return WorkflowHandle(self._services, self._workflows, workflow_id, None)

@@ -56,11 +56,14 @@ class Others(Protocol):
     async def end(self, workflow_id: str) -> Event:
         """Wait for the end of a workflow and return its last event; one that is parked may go on."""
 
+    async def signal(self, workflow_id: str, signal_id: str, name: str, payload: object) -> None:
+        """Send a signal, once for each id."""
+
     async def cancel(self, workflow_id: str, reason: str) -> None:
         """Tell a workflow to end; harmless when it has."""
 
-    async def terminate(self, workflow_id: str, reason: str) -> None:
-        """End a workflow where it stands; harmless when it has ended."""
+    async def was_terminated(self, workflow_id: str) -> bool:
+        """Tell whether a workflow was ended where it stood."""
 
 
 class Services:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from beamflow import log
 from beamflow.authoring.child import messenger
 from beamflow.engine.attempt import Attempted
-from beamflow.engine.children import Children
+from beamflow.engine.children import Children, is_orphan
 from beamflow.engine.consequences import check_outcome, consequences
 from beamflow.engine.execution import Execution, new_execution
 from beamflow.engine.messages import (
@@ -453,6 +453,8 @@ class WorkflowActor(Actor):
             await self._check_not_parked(summary)
         if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
             raise PoisonError(self.services.crashes[self.workflow_id])
+        if self._started is None and await is_orphan(self.services, history, started):
+            await self._end_with_parent(started.parent)
         definition = self.services.definitions.get(started.workflow, started.version)
         self._execution = replay(definition, self.workflow_id, history)
         for recorded in history:
@@ -468,6 +470,16 @@ class WorkflowActor(Actor):
         elif way_back is not None and way_back.failed:
             way_back.start_over(await sent_round(self.services, way_back.failed, history))
         return self._reissue()
+
+    async def _end_with_parent(self, parent: str) -> NoReturn:
+        """End where it stands: its parent was terminated, and the process before the children were."""
+        end = WorkflowCancelled(reason=f"its parent {parent!r} was terminated", terminated=True)
+        time = max(self.services.now(), self._time)
+        await self._append([end], time)
+        self._appended([end], time)
+        self._leave()
+        self.services.ended(self.workflow_id, end)
+        raise Stop("normal")
 
     async def _retry_from(
         self, history: list[Recorded], started: WorkflowStarted, retrial: Retrial

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from beamflow import (
@@ -14,6 +15,7 @@ from beamflow import (
     Engine,
     Retry,
     WorkflowCancelledError,
+    WorkflowClosedError,
     WorkflowFailedError,
     WorkflowParkedError,
     WorkflowState,
@@ -26,7 +28,9 @@ from beamflow.events import (
     ChildCompleted,
     ChildFailed,
     ChildStarted,
+    SignalReceived,
     StepCompleted,
+    WorkflowCancelled,
     WorkflowStarted,
 )
 from supervision.testing import ManualClock, settle
@@ -39,6 +43,10 @@ if TYPE_CHECKING:
     from beamflow.stores.memory import MemoryStore
 
     Reached = Callable[..., Awaitable[None]]
+
+
+class Note(msgspec.Struct):
+    text: str
 
 
 @step
@@ -340,6 +348,94 @@ async def test_a_parent_that_is_taken_away_waits_for_nothing_that_could_take_for
         with pytest.raises(WorkflowCancelledError):
             await handle.result()
         assert (await engine.handle("slow").status()).state is WorkflowState.CANCELLED
+
+
+async def test_terminating_a_workflow_terminates_its_children() -> None:
+    """Down to the last; those that were abandoned go on."""
+
+    @workflow
+    async def middle() -> str:
+        await start_child(patient, id="alone", on_close="abandon")
+        await start_child(patient, id="awaited", on_close="wait")
+        return await stubborn()
+
+    @workflow
+    async def parent() -> str:
+        return await middle()
+
+    definitions = [parent, middle, stubborn, patient]
+    async with Engine("memory://", workflows=definitions) as engine:
+        handle = await engine.start(parent, id="one")
+        await settle()
+        await handle.terminate("enough")
+        states = {summary.id: summary.state async for summary in engine.find()}
+        assert states.pop("alone") is WorkflowState.RUNNING
+        assert len(states) == 4
+        assert set(states.values()) == {WorkflowState.CANCELLED}
+        for workflow_id in states:
+            (end,) = await events_of(engine, workflow_id, WorkflowCancelled)
+            assert end.terminated
+            assert not await events_of(engine, workflow_id, StepCompleted)
+
+
+async def test_a_child_whose_parent_was_terminated_ends_when_it_comes_back() -> None:
+    """The process died after the parent's end, and before the children's."""
+
+    @workflow
+    async def middle() -> str:
+        await start_child(patient, id="alone", on_close="abandon")
+        return await patient()
+
+    @workflow
+    async def parent() -> str:
+        return await middle()
+
+    definitions = [parent, middle, patient]
+    clock = ManualClock()
+    journal = Journal(clock)
+    async with Engine(journal, workflows=definitions, clock=clock) as engine:
+        handle = await engine.start(parent, id="one")
+        await settle()
+        before = len(journal.appends)
+        await handle.terminate()
+    for appends in range(before + 1, len(journal.appends) + 1):
+        store = await journal.cut(appends, clock)
+        async with Engine(store, workflows=definitions, clock=clock) as engine:
+            await settle()
+            assert await ids(engine, state=WorkflowState.RUNNING) == ["alone"]
+
+
+async def test_a_handle_signals_its_child_once() -> None:
+    """By name, type or method; a crash between the child's log and the parent's sends nothing twice."""
+
+    @workflow
+    async def collector() -> list[str]:
+        words = [await receive("word", str), await receive(Note)]
+        return [f"{word}" for word in words]
+
+    @workflow
+    async def parent() -> list[str]:
+        child = await start_child(collector, id="child")
+        await child.signal("word", "one")
+        await child.signal(Note, Note(text="two"))
+        result = await child.result()
+        try:
+            await child.signal("word", "late")
+        except WorkflowClosedError:
+            result.append("closed")
+        return result
+
+    expected = ["one", "Note(text='two')", "closed"]
+    clock = ManualClock()
+    journal = Journal(clock)
+    async with Engine(journal, workflows=[parent, collector], clock=clock) as engine:
+        await engine.start(parent, id="one")
+        assert await finished(engine, clock) == expected
+    for appends in range(1, len(journal.appends) + 1):
+        store = await journal.cut(appends, clock)
+        async with Engine(store, workflows=[parent, collector], clock=clock) as engine:
+            assert await finished(engine, clock) == expected
+            assert len(await events_of(engine, "child", SignalReceived)) == 2
 
 
 async def test_a_handle_cancels_its_child() -> None:
