@@ -74,6 +74,9 @@ def killed_at_random(folder: Folder, commands: list[Command], draw: random.Rando
     return told
 
 
+@pytest.mark.invariant("I1")
+@pytest.mark.invariant("I4")
+@pytest.mark.invariant("I6")
 @pytest.mark.timeout(180)
 def test_killed_at_random_moments(tmp_path: Path, draw: random.Random) -> None:
     """Several hundred workflows outlive thirty kills; log and ledger agree after each of them."""
@@ -122,6 +125,7 @@ def kills_outlived(tmp_path: Path, call: str, turn: int) -> int:
     return sum(kills)
 
 
+@pytest.mark.invariant("I1")
 @pytest.mark.timeout(3600 if EXHAUSTIVE else 120)
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 @pytest.mark.parametrize("call", ["pwrite64", "fdatasync"])

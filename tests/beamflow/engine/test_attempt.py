@@ -154,6 +154,7 @@ async def test_a_body_that_ends_by_itself_after_its_timeout_counts(
 # retries
 
 
+@pytest.mark.invariant("I18")
 async def test_attempts_and_the_time_of_the_next_survive_a_restart(
     memory: MemoryStore, clock: ManualClock, reached: Reached
 ) -> None:
@@ -215,6 +216,7 @@ async def test_a_retry_that_was_due_while_nobody_ran_is_made_at_once(
         assert await engine.handle("one").result() == 2
 
 
+@pytest.mark.invariant("I18")
 async def test_an_error_to_give_up_on_is_final(place: str | Store) -> None:
     """The other attempts are not made, and the arguments are kept with the failure."""
     calls: list[int] = []
@@ -260,6 +262,7 @@ async def test_what_cannot_be_encoded_is_not_tried_again(place: str | Store) -> 
     assert calls == [1]
 
 
+@pytest.mark.invariant("I18")
 async def test_attempts_that_are_used_up_fail_for_good(place: str | Store) -> None:
     """With the last error, and the number of attempts in the dead letter."""
 

@@ -275,6 +275,7 @@ async def test_a_parent_ends_after_the_children_it_waits_for(*, fails: bool) -> 
         assert await events_of(engine, "one", ChildCompleted)
 
 
+@pytest.mark.invariant("I22")
 async def test_a_parent_ends_after_the_children_it_cancels() -> None:
     """Children first: theirs is the earlier end, with all that they had to do."""
 
@@ -525,6 +526,7 @@ async def assert_whole(engine: Engine) -> None:
     assert [letter.workflow_id for letter in await engine.dead_letters.list()] == ["one/4"]
 
 
+@pytest.mark.invariant("I22")
 async def test_a_crash_after_any_append_leaves_no_orphan_and_no_second_child() -> None:
     """The next engine takes the tree to the same end."""
     journal = await lived(ManualClock())

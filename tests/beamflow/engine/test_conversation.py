@@ -147,6 +147,7 @@ async def test_a_payload_that_the_handler_cannot_read_is_refused(memory: MemoryS
 # Keys
 
 
+@pytest.mark.invariant("I14")
 async def test_a_second_signal_with_the_same_key_is_acknowledged_and_not_taken(
     place: str | Store,
 ) -> None:
@@ -227,6 +228,7 @@ async def goes_on(handle: WorkflowHandle[Any], clock: ManualClock) -> None:
 PHASES = [running, pending, paused, told_to_end]
 
 
+@pytest.mark.invariant("I14")
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("moment", ["before", "after", "whole"])
 async def test_a_signal_is_received_once_whatever_the_state_and_the_moment_of_a_crash(
@@ -264,6 +266,7 @@ async def test_a_signal_is_received_once_whatever_the_state_and_the_moment_of_a_
         assert words == (None if phase is told_to_end else ["go", "on"])
 
 
+@pytest.mark.invariant("I15")
 async def test_a_signal_to_nobody_is_refused(place: str | Store) -> None:
     """Before the start there is nobody, after the end nobody any more; keyed or not."""
     async with Engine(place, workflows=[collect]) as engine:
@@ -293,6 +296,7 @@ async def test_a_signal_to_a_parked_workflow_is_refused(memory: MemoryStore) -> 
             await handle.signal("word", 1)
 
 
+@pytest.mark.invariant("I15")
 async def test_a_signal_that_meets_the_end_is_kept_and_acknowledged_or_refused(
     clock: ManualClock,
 ) -> None:
@@ -317,6 +321,7 @@ async def test_a_signal_that_meets_the_end_is_kept_and_acknowledged_or_refused(
 # Order and loss
 
 
+@pytest.mark.invariant("I14")
 async def test_many_senders_keep_their_own_order(place: str | Store) -> None:
     """Each sender's signals arrive as it sent them, however they interleave."""
 

@@ -83,6 +83,7 @@ async def test_the_one_that_is_started_is_the_one_given() -> None:
             await engine.start(order_2, "tea")
 
 
+@pytest.mark.invariant("I30")
 async def test_an_open_workflow_stays_with_its_version(
     place: str | Store, clock: ManualClock
 ) -> None:

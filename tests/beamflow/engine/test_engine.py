@@ -89,6 +89,7 @@ async def ids_of(engine: Engine, **options: Any) -> list[str]:
 # start
 
 
+@pytest.mark.invariant("I11")
 async def test_fifty_starts_at_once_are_one_workflow(place: str | Store) -> None:
     """Each gets a handle of it; it is recorded once and its step runs once."""
     async with Engine(place, workflows=[pay]) as engine:
@@ -137,6 +138,7 @@ async def test_of_two_starts_at_once_with_different_inputs_one_is_refused(
     assert ran == ["ann"]
 
 
+@pytest.mark.invariant("I12")
 async def test_starting_again_after_the_end_runs_nothing(place: str | Store) -> None:
     """Whether it has completed or failed: the handle tells what has become of it."""
     async with Engine(place, workflows=[pay, doomed]) as engine:
@@ -318,6 +320,7 @@ async def test_leaving_tells_those_who_wait(place: str | Store) -> None:
         assert await engine.handle("one").result() == "go"
 
 
+@pytest.mark.invariant("I33")
 async def test_leaving_in_the_middle_of_everything_loses_no_answer(place: str | Store) -> None:
     """Whatever is in flight ends, well or with a typed error; what was acknowledged is there."""
     for turns in range(0, 24, 3):

@@ -261,6 +261,7 @@ async def waits_for_more() -> Any:
     await receive("something else")
 
 
+@pytest.mark.invariant("I29")
 @pytest.mark.parametrize(
     ("code", "recorded", "issued"),
     [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +19,8 @@ from beamflow import (
     Retry,
     StoreLockedError,
     StoreUnavailableError,
+    WorkflowCancelledError,
+    WorkflowError,
     WorkflowFailedError,
     WorkflowParkedError,
     WorkflowState,
@@ -118,6 +120,59 @@ async def test_a_cause_and_what_follows_from_it_are_one_append(clock: ManualCloc
         assert await handle.result() == "one ends"
     assert [StepCompleted, TimerStarted] in store.appends
     assert [StepCompleted, WorkflowCompleted] in store.appends
+
+
+@pytest.mark.invariant("I14")
+async def test_signals_that_wait_keep_their_order(place: str | Store, clock: ManualClock) -> None:
+    """Those that came before the workflow asked for any, over a restart."""
+
+    @workflow
+    async def listens() -> list[int]:
+        await asyncio.sleep(10)
+        return [await receive("word", int) for _ in range(6)]
+
+    async with Engine(place, workflows=[listens], clock=clock) as engine:
+        handle = await engine.start(listens, id="one")
+        for number in range(3):
+            await handle.signal("word", number)
+    async with Engine(place, workflows=[listens], clock=clock) as engine:
+        for number in range(3, 6):
+            await engine.handle("one").signal("word", number)
+        await clock.advance(11)
+        assert await engine.handle("one").result() == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.invariant("I7")
+async def test_a_step_under_way_is_not_begun_again(place: str | Store) -> None:
+    """Neither by a pause and a resume, nor by a cancel that lets it come to its end."""
+    gate = asyncio.Event()
+
+    @step
+    async def slow() -> str:
+        ran.append("slow")
+        await gate.wait()
+        return "done"
+
+    @slow.compensation
+    async def undone(_done: str) -> None:
+        ran.append("undone")
+
+    @workflow
+    async def waits() -> str:
+        return await slow()
+
+    async with Engine(place, workflows=[waits]) as engine:
+        handle = await engine.start(waits)
+        while not ran:
+            await settle()
+        await handle.pause()
+        await handle.resume()
+        await handle.pause()
+        await handle.cancel()
+        gate.set()
+        with pytest.raises(WorkflowCancelledError):
+            await handle.result()
+    assert ran == ["slow", "undone"]
 
 
 # clocks
@@ -261,6 +316,37 @@ async def letters(engine: Engine) -> dict[str, DeadLetterReason]:
     found = await engine.dead_letters.list(state=None)
     assert len({letter.workflow_id for letter in found}) == len(found)
     return {letter.workflow_id: letter.reason for letter in found}
+
+
+@pytest.mark.invariant("I28")
+async def test_each_workflow_is_counted_once_at_every_moment(
+    place: str | Store, clock: ManualClock
+) -> None:
+    """Started are those that are open, have ended or stand still, whatever happens meanwhile."""
+    bad = bad_workflows()[:5]
+    started = 0
+    async with Engine(place, workflows=[tale, *bad], clock=clock) as engine:
+        for kind in [tale, *bad] * 4:
+            _ = await engine.start(kind, "x", id=f"{started}")
+            started += 1
+            assert sum((await engine.counts()).values()) == started
+        for turn in range(0, started, 6):
+            handle = engine.handle(f"{turn}")
+            await (handle.signal("word", "ends") if turn % 12 else handle.cancel())
+            for _ in range(4):
+                await asyncio.gather(clock.advance(3), counted(engine, started))
+        for turn in range(started):
+            with suppress(WorkflowError):
+                await engine.handle(f"{turn}").result()
+        counts = await engine.counts()
+    assert counts[WorkflowState.COMPLETED] == counts[WorkflowState.CANCELLED] == 2
+    assert counts[WorkflowState.FAILED] == 8
+    assert counts[WorkflowState.PARKED] == 12
+
+
+async def counted(engine: Engine, started: int) -> None:
+    for _ in range(5):
+        assert sum((await engine.counts()).values()) == started
 
 
 # readers

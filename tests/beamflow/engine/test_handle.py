@@ -246,6 +246,7 @@ async def test_status_can_be_pickled_and_written_as_json(place: str | Store) -> 
 # signals
 
 
+@pytest.mark.invariant("I13")
 async def test_a_signal_before_it_is_asked_for_is_kept(
     memory: MemoryStore, clock: ManualClock
 ) -> None:
@@ -265,6 +266,7 @@ async def test_a_signal_before_it_is_asked_for_is_kept(
         assert await handle.result() == "early"
 
 
+@pytest.mark.invariant("I14")
 async def test_signals_of_one_sender_keep_their_order(place: str | Store) -> None:
     """Also across a restart in between, which loses none of them."""
     async with Engine(place, workflows=[collect]) as engine:
@@ -363,6 +365,7 @@ async def test_a_sender_that_is_cancelled_disturbs_nobody(place: str | Store) ->
 # history and events
 
 
+@pytest.mark.invariant("I4")
 async def test_history_is_what_has_happened(place: str | Store) -> None:
     """Numbered from 1 without a gap, each under the id of its workflow."""
     async with Engine(place, workflows=[collect]) as engine:

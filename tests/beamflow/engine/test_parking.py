@@ -111,6 +111,8 @@ def versions() -> dict[str, tuple[Workflow[..., Any], Workflow[..., Any] | None,
     }
 
 
+@pytest.mark.invariant("I27")
+@pytest.mark.invariant("I29")
 @pytest.mark.parametrize("cause", versions())
 async def test_code_that_does_not_fit_its_log_parks_and_goes_on_once_it_does(
     memory: MemoryStore, clock: ManualClock, cause: str, monkeypatch: pytest.MonkeyPatch

@@ -305,6 +305,7 @@ def assert_kept(earlier: Answers, later: Answers) -> None:
     assert earlier.items() <= later.items()
 
 
+@pytest.mark.invariant("I30")
 @settings(suppress_health_check=[HealthCheck.too_slow], max_examples=300, deadline=None)
 @given(programs, tapes, tapes, st.integers(0, 40))
 def test_no_answer_ever_changes(

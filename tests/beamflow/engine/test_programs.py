@@ -220,6 +220,7 @@ def closed(*executions: Execution) -> None:
         assert execution.take_commands() == [], seen
 
 
+@pytest.mark.invariant("I5")
 @many
 @given(programs, tapes)
 def test_a_cut_at_any_event_repeats_and_goes_on_the_same(program: Program, tape: list[int]) -> None:
@@ -238,6 +239,7 @@ def test_a_cut_at_any_event_repeats_and_goes_on_the_same(program: Program, tape:
     closed(driver.execution)
 
 
+@pytest.mark.invariant("I5")
 @many
 @given(programs, tapes)
 def test_queries_change_nothing(program: Program, tape: list[int]) -> None:
@@ -268,6 +270,7 @@ def test_a_cut_run_may_go_another_way(
     closed(first.execution, driver.execution)
 
 
+@pytest.mark.invariant("I29")
 @many
 @given(programs, tapes, st.integers(0, 255), st.sampled_from(["rename", "argue", "insert"]))
 def test_changed_code_is_noticed(program: Program, tape: list[int], which: int, how: str) -> None:

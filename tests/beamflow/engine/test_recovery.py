@@ -210,6 +210,7 @@ def cut_from(history: Sequence[Recorded], again: Sequence[Recorded], cut: int) -
     assert not set(over(history[:cut])) & set(ran), cut
 
 
+@pytest.mark.invariant("I6")
 async def test_a_run_that_is_cut_at_any_event_comes_to_the_same_end() -> None:
     """No outcome that is in the log is made again, and nothing is forgotten."""
     history, expected = await complete_run(journey)
@@ -234,6 +235,7 @@ async def test_a_run_that_is_cut_at_any_event_comes_to_the_same_end() -> None:
             cut_from(history, await handle.history(), cut)
 
 
+@pytest.mark.invariant("I19")
 async def test_a_way_back_that_is_cut_at_any_event_goes_on_there() -> None:
     """Each completed step is undone, in reverse order; what is undone stays so."""
     history, expected = await complete_run(trip)
@@ -302,6 +304,7 @@ async def test_all_that_is_unfinished_is_woken(clock: ManualClock, memory: Memor
         assert [one.id async for one in engine.find(state=WorkflowState.RUNNING)] == []
 
 
+@pytest.mark.invariant("I7")
 async def test_a_workflow_that_is_woken_twice_runs_once(
     clock: ManualClock, memory: MemoryStore
 ) -> None:
@@ -337,6 +340,7 @@ async def test_a_workflow_that_is_woken_twice_runs_once(
     assert ran == ["one/1"]
 
 
+@pytest.mark.invariant("I16")
 async def test_timers_that_were_due_while_nobody_ran_fire_at_once(
     clock: ManualClock, memory: MemoryStore
 ) -> None:
@@ -371,6 +375,7 @@ async def test_timers_that_were_due_while_nobody_ran_fire_at_once(
     assert all(time >= due[op] for op, time in fired)
 
 
+@pytest.mark.invariant("I12")
 @pytest.mark.parametrize("definition", [journey, trip], ids=["journey", "trip"])
 async def test_a_recovered_end_is_no_start(definition: Workflow[..., Any]) -> None:
     """A log that has its last event is never run again."""

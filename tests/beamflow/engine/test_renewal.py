@@ -287,6 +287,7 @@ async def collector(taken: list[str], rest: int) -> list[str]:
     return taken if not rest else continue_as_new(taken, rest)
 
 
+@pytest.mark.invariant("I15")
 @pytest.mark.parametrize("seed", range(20))
 async def test_a_storm_of_signals_goes_on_from_run_to_run(clock: ManualClock, seed: int) -> None:
     """None is lost, none comes twice, those of one sender stay in order; engines may end meanwhile."""

@@ -99,6 +99,7 @@ async def undoings(handle: WorkflowHandle[Any]) -> list[tuple[str, int, int]]:
 # one after the other
 
 
+@pytest.mark.invariant("I19")
 async def test_what_was_done_is_undone_in_reverse(place: str | Store) -> None:
     """With its result and its arguments; a step without a compensation is left alone."""
 
@@ -205,6 +206,7 @@ async def test_a_failure_in_a_branch_undoes_the_others(
     )
 
 
+@pytest.mark.invariant("I20")
 async def test_a_step_with_a_compensation_that_was_given_up_is_settled_first(
     memory: MemoryStore, clock: ManualClock, reached: Callable[..., Awaitable[None]]
 ) -> None:

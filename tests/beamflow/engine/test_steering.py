@@ -148,6 +148,7 @@ def events_of(history: list[Any], *kinds: type) -> list[str]:
     return [type(one.event).__name__ for one in history if isinstance(one.event, kinds)]
 
 
+@pytest.mark.invariant("I21")
 @pytest.mark.parametrize("how", WAYS)
 async def test_cancel_reaches_the_code_wherever_it_waits(
     place: str | Store, how: str, reached: Callable[..., Awaitable[None]]
@@ -206,6 +207,7 @@ async def test_what_the_code_raises_on_the_way_out_is_kept(
     assert end.error.message == "on the way out"
 
 
+@pytest.mark.invariant("I21")
 async def test_code_that_swallows_the_cancel_is_taken_away(
     clock: ManualClock, memory: MemoryStore, reached: Callable[..., Awaitable[None]]
 ) -> None:
@@ -615,6 +617,7 @@ async def test_a_time_that_makes_no_sense(options: dict[str, Any]) -> None:
 CONTROLLED = ["cancel", "pause+resume+cancel", "terminate", "pause+cancel", "deadline"]
 
 
+@pytest.mark.invariant("I21")
 @pytest.mark.parametrize("how", ["signal", "gather", "swallow"])
 @pytest.mark.parametrize("control", CONTROLLED)
 async def test_cut_at_every_event(

@@ -221,6 +221,7 @@ async def _words(handle: WorkflowHandle[Any]) -> list[str]:
     ]
 
 
+@pytest.mark.invariant("I13")
 async def test_those_who_wait_are_told_of_an_end_that_nobody_saw(clock: ManualClock) -> None:
     """The last event was durable, its append failed: results and followers still end."""
     store = FailingStore(clock, lambda append: append == 2, durable=True)
@@ -387,6 +388,7 @@ async def test_an_engine_that_is_asleep_for_too_long_notices_by_itself(clock: Ma
             await first.__aexit__(None, None, None)
 
 
+@pytest.mark.invariant("I38")
 async def test_an_engine_that_lost_its_lease_stops_writing(clock: ManualClock) -> None:
     """Fenced off, it runs nothing any more; the new owner goes on from the log."""
     store = SharedStore(clock=lambda: int(clock.now() * 1_000_000))
@@ -551,6 +553,7 @@ async def test_a_file_that_another_process_has_locked_is_refused(tmp_path: Path)
         assert await engine.dead_letters.list() == []
 
 
+@pytest.mark.invariant("I26")
 async def test_a_damaged_row_parks_its_workflow_and_no_other(tmp_path: Path) -> None:
     """The others run on; once the row is restored, so does this one."""
     path = tmp_path / "app.db"
@@ -579,6 +582,7 @@ async def test_a_damaged_row_parks_its_workflow_and_no_other(tmp_path: Path) -> 
         assert await engine.dead_letters.list() == []
 
 
+@pytest.mark.invariant("I34")
 async def test_a_full_disk_stops_the_engine_and_loses_nothing(tmp_path: Path) -> None:
     """Acknowledged or refused, nothing in between; with space again it goes on."""
     path = tmp_path / "app.db"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from beamflow.engine import timers
 from beamflow.engine.timers import TimerQueue
 from supervision.testing import ManualClock
-
-if TYPE_CHECKING:
-    import pytest
 
 START = 1_700_000_000_000_000
 
@@ -37,6 +34,7 @@ async def test_callbacks_come_in_the_order_of_their_time(clock: ManualClock) -> 
     assert rung == [-5, 0, 10, 20, 30]
 
 
+@pytest.mark.invariant("I16")
 async def test_no_callback_is_early(clock: ManualClock) -> None:
     """By the wall clock, to the microsecond."""
     queue = TimerQueue(clock)
@@ -101,6 +99,7 @@ async def test_cancelled_ones_do_not_pile_up(clock: ManualClock) -> None:
     assert clock.pending == 1
 
 
+@pytest.mark.invariant("I39")
 async def test_a_clock_that_is_set_back_makes_nothing_early(
     clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

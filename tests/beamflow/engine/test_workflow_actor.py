@@ -136,6 +136,7 @@ async def test_nothing_follows_an_event_before_it_is_durable(
         assert ran == ["first one/1", "second one/2"]
 
 
+@pytest.mark.invariant("I1")
 async def test_a_signal_is_acknowledged_when_it_is_durable(
     gated: GatedStore, clock: ManualClock
 ) -> None:
@@ -371,6 +372,7 @@ async def test_a_signal_whose_commit_comes_after_all_is_not_received_twice(
         assert all(error is None or isinstance(error, ConflictError) for error in errors)
 
 
+@pytest.mark.invariant("I11")
 @pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
 async def test_a_start_is_one_although_the_actor_dies_over_it(
     gated: GatedStore,
@@ -425,6 +427,7 @@ async def test_an_end_is_told_although_the_actor_dies_over_it(
         assert ran == ["first one/1", "second one/2"]
 
 
+@pytest.mark.invariant("I4")
 async def test_a_conflict_is_settled_by_reading(gated: GatedStore, clock: ManualClock) -> None:
     """An append that was done after all makes the actor start over, and nobody notices."""
     async with Engine(gated, workflows=[collect], clock=clock) as engine:

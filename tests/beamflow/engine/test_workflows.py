@@ -59,6 +59,7 @@ async def test_waking_at_the_same_time_gives_one_actor(
         assert await handle.result() == "go"
 
 
+@pytest.mark.invariant("I26")
 async def test_many_crashes_of_one_cost_no_other_its_life(
     memory: MemoryStore, clock: ManualClock
 ) -> None:

@@ -122,6 +122,7 @@ def test_a_kill_at_any_write(tmp_path: Path, call: str) -> None:
     assert kills > TURNS // 2
 
 
+@pytest.mark.invariant("I34")
 @pytest.mark.parametrize(
     ("call", "error", "problem"),
     [
@@ -279,6 +280,7 @@ def survived(directory: Path, image: dict[str, bytearray]) -> Counter[str]:
         connection.close()
 
 
+@pytest.mark.invariant("I2")
 @pytest.mark.parametrize("durability", ["full", "relaxed"])
 def test_a_power_cut_at_any_moment(tmp_path: Path, durability: str) -> None:
     """In full durability no image lacks what was acknowledged; in relaxed each is an earlier moment.

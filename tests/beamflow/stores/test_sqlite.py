@@ -571,6 +571,7 @@ async def test_a_full_disk(served: ServedStore, store: SQLiteStore, lease: Lease
     await store.append("one", acknowledged, [large], time=START, epoch=lease.epoch)
 
 
+@pytest.mark.invariant("I34")
 async def test_a_failed_write_answers_everybody(
     path: Path, clock: StoreClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -756,6 +757,7 @@ async def test_two_stores_on_one_file(
     await second.stop()
 
 
+@pytest.mark.invariant("I38")
 async def test_a_stuck_owner_is_fenced(
     path: Path, clock: StoreClock, store: SQLiteStore, lease: Lease
 ) -> None:
