@@ -17,7 +17,9 @@ from beamflow import (
     ChildHandle,
     Engine,
     Retry,
+    Workflow,
     WorkflowHandle,
+    patched,
     query,
     receive,
     signal,
@@ -224,5 +226,7 @@ async def host(application: Application) -> None:
         assert_type(await engine.start(renamed, 1, id="number-1"), WorkflowHandle[str])
         assert_type(engine.handle("customer-42"), WorkflowHandle[Any])
         assert_type(await onboard(application), Policy)
+        assert_type(engine.workflows, tuple[Workflow[..., Any], ...])
+        assert_type(patched("name"), bool)
         await engine.start(onboard, 42, id="wrong")  # type: ignore[arg-type] # not an Application
         await engine.start(renamed, id="wrong")  # type: ignore[arg-type] # the number is missing
