@@ -128,6 +128,7 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
             user = mailbox.user
             if not user or mailbox.paused:
                 handled = 0
+                user = None  # the mailbox lets go of an empty lane, and so must this frame
                 if actor.idle_timeout is None:
                     await mailbox.waiting(cell.runtime.loop)
                 else:

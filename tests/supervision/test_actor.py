@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 import pytest
 
@@ -441,3 +442,21 @@ async def test_callers_hear_of_an_end_in_the_order_of_their_calls() -> None:
         info.ref.kill()
         await asyncio.wait(asking)
     assert heard == [*range(50)]
+
+
+async def test_an_idle_actor_lets_go_of_its_lane() -> None:
+    """An empty one weighs a third of a waiting workflow."""
+    lanes: list[weakref.ref[object]] = []
+
+    class Sees(Actor):
+        async def handle_cast(self, _message: object) -> None:
+            lane = self._cell.mailbox.user
+            assert lane is not None
+            lanes.append(weakref.ref(lane))
+
+    async with run(Supervisor([ChildSpec("sees", Sees)])) as root:
+        seen = (await root.which_child("sees")).ref
+        assert seen is not None
+        seen.cast("look")
+        await settle()
+        assert lanes[0]() is None
