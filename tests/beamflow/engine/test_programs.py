@@ -239,7 +239,7 @@ def test_a_cut_at_any_event_repeats_and_goes_on_the_same(program: Program, tape:
     closed(driver.execution)
 
 
-@pytest.mark.invariant("I5")
+@pytest.mark.invariant("I36")
 @many
 @given(programs, tapes)
 def test_queries_change_nothing(program: Program, tape: list[int]) -> None:
@@ -254,6 +254,7 @@ def test_queries_change_nothing(program: Program, tape: list[int]) -> None:
     closed(silent.execution, asked.execution, again)
 
 
+@pytest.mark.invariant("I5")
 @many
 @given(programs, tapes, tapes, st.integers(0, 255))
 def test_a_cut_run_may_go_another_way(
