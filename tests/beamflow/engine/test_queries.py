@@ -19,8 +19,10 @@ from beamflow import (
     UnknownHandlerError,
     UnknownWorkflowError,
     WorkflowCancelledError,
+    WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowState,
+    continue_as_new,
     now,
     on_query,
     publish,
@@ -409,3 +411,62 @@ def test_a_coroutine_that_a_handler_returns_is_closed() -> None:
         with pytest.raises(ReadOnlyError, match="returned a coroutine"):
             code.aside(lambda: asyncio.sleep(1), ())
     code.close()
+
+
+@workflow
+class Rounds:
+    """Begins anew at each signal, and may fail once."""
+
+    def __init__(self) -> None:
+        self.round = -1
+        self.paid = 0
+
+    async def run(self, number: int) -> int:
+        self.round = number
+        self.paid = await price_of("x" * number)
+        if (await receive("next")) == "again":
+            continue_as_new(number + 1)
+        await fails_at_first(number)
+        return number
+
+    @query
+    def here(self) -> list[int]:
+        return [self.round, self.paid]
+
+
+class Mended:
+    """Whether the step below works by now."""
+
+    now = False
+
+
+@step
+async def fails_at_first(number: int) -> int:
+    if not Mended.now:
+        raise LookupError(number)
+    return number
+
+
+async def test_a_query_sees_the_run_that_there_is(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a new run, in a copy, and after a failed workflow was sent round again."""
+    monkeypatch.setattr(Mended, "now", False)
+    async with Engine(memory, workflows=[Rounds]) as engine:
+        handle = await engine.start(Rounds, 1)
+        for number in (1, 2, 3):
+            await settle()
+            assert await handle.query(Rounds.here) == [number, number]
+            await handle.signal("next", "again")
+        await settle()
+        copy = await handle.fork()
+        assert await copy.query(Rounds.here) == [4, 4]
+        await handle.signal("next", "end")
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        assert await handle.query(Rounds.here) == [4, 4]
+        Mended.now = True
+        await handle.retry_from()
+        assert await handle.result() == 4
+        assert await handle.query(Rounds.here) == [4, 4]
+        assert (await copy.status()).state is WorkflowState.RUNNING
