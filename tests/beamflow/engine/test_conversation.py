@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Raw
 
 from beamflow import (
     DefinitionError,
@@ -30,6 +31,7 @@ from beamflow import (
 from beamflow.events import SignalReceived, WorkflowCompleted
 from supervision.testing import settle
 from tests.beamflow.engine.cuts import cut_store
+from tests.beamflow.engine.driver import Driver
 from tests.beamflow.engine.test_workflow_actor import GatedStore
 
 if TYPE_CHECKING:
@@ -448,11 +450,6 @@ async def test_handlers_go_on_after_a_kill_at_any_event(tmp_path: Path, kind: st
 # New runs
 
 
-@step
-async def rest(number: int) -> int:
-    return number
-
-
 @workflow
 class Endless:
     """Takes what its handler is sent in runs of a few, and hands it on."""
@@ -463,9 +460,6 @@ class Endless:
 
     async def run(self, before: list[int], runs: int) -> list[int]:
         await until(lambda: len(self.inside) >= 3 or self.stopped)
-        task = asyncio.create_task(rest(runs))  # still under way when the run ends
-        await asyncio.sleep(0)
-        assert not task.done()
         inside = before + self.inside
         if not self.stopped:
             continue_as_new(inside, runs + 1)
@@ -520,3 +514,28 @@ async def test_requests_over_new_runs_have_one_effect_each(place: str | Store) -
         assert await handle.update(Endless.add, 0, id="0") == 0
         await handle.signal(Endless.stop)
         assert sorted(await handle.result()) == list(range(20))
+
+
+@step
+async def rest(number: int) -> int:
+    return number
+
+
+def test_a_signal_between_two_runs_is_for_the_next_one() -> None:
+    """The function has ended, the step that it has left is not over: a handler would lose it."""
+    handled: list[int] = []
+
+    @workflow
+    async def code() -> None:
+        on_signal("put", handled.append)
+        task = asyncio.create_task(rest(1))
+        await receive("next")
+        assert not task.done()
+        continue_as_new()
+
+    driver = Driver.start(code)
+    driver.signal("next")
+    assert driver.execution.ending
+    assert len(driver.calls) == 1
+    driver.signal("put", b"4")
+    assert (driver.execution.unreceived, handled) == ((("put", Raw(b"4")),), [])

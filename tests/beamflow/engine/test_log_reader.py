@@ -14,13 +14,20 @@ from beamflow import (
     PayloadError,
     WorkflowClosedError,
     WorkflowNotFoundError,
+    continue_as_new,
     publish,
     receive,
+    step,
     workflow,
 )
-from beamflow.events import WorkflowCancelled, WorkflowCompleted, WorkflowFailed, WorkflowRetried
+from beamflow.events import (
+    WorkflowCancelled,
+    WorkflowCompleted,
+    WorkflowContinued,
+    WorkflowFailed,
+    WorkflowRetried,
+)
 from supervision.testing import settle
-from tests.beamflow.engine.cuts import cut_store
 
 if TYPE_CHECKING:
     from beamflow.stores.base import Store
@@ -135,26 +142,46 @@ async def test_following_ends_with_a_cancelled_workflow(
     assert (await ended(memory, clock, how))[-1] is WorkflowCancelled
 
 
-async def test_following_goes_on_over_a_try_that_was_not_the_last(memory: MemoryStore) -> None:
-    """A failed workflow that was sent round again has its failure in the middle of its log."""
+class Mended:
+    """Whether the step below works by now."""
 
-    @workflow
-    async def flaky() -> None:
+    now = False
+
+
+@step
+async def fails_at_first() -> None:
+    if not Mended.now:
         raise LookupError
 
-    async with Engine(memory, workflows=[flaky]) as engine:
-        handle = await engine.start(flaky, id="one")
-        async for _ in handle.events():
-            pass
+
+@workflow
+async def rounds(number: int) -> None:
+    await fails_at_first()
+    await receive("next")
+    if number:
+        continue_as_new(number - 1)
+
+
+async def test_following_goes_on_over_new_tries_and_new_runs(
+    place: str | Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who begins in the middle sees the whole log; the failure that was not the last is in it."""
+    monkeypatch.setattr(Mended, "now", False)
+    async with Engine(place, workflows=[rounds]) as engine:
+        handle = await engine.start(rounds, 2)
+
+        async def follow() -> list[int]:
+            return [each.seq async for each in handle.events()]
+
+        assert await follow() == [1, 2, 3]
+        Mended.now = True
+        await handle.retry_from()
+        following = asyncio.create_task(follow())
+        for _ in range(3):
+            await handle.signal("next")
+        await handle.result()
         history = await handle.history()
-    failed = history[-1]
-    assert isinstance(failed.event, WorkflowFailed)
-    more = [WorkflowRetried(at=2), WorkflowCompleted(result=failed.event.input)]
-    events = [*(each.event for each in history), *more]
-    recorded = [
-        type(failed)(stream="one", seq=seq, time=failed.time, epoch=1, event=event)
-        for seq, event in enumerate(events, start=1)
-    ]
-    async with Engine(await cut_store(recorded, len(recorded)), workflows=[]) as engine:
-        seen = [each.seq async for each in engine.handle("one").events()]
-    assert seen == [1, 2, 3, 4]
+        assert {WorkflowFailed, WorkflowRetried, WorkflowContinued, WorkflowCompleted} <= {
+            type(each.event) for each in history
+        }
+        assert await following == await follow() == [each.seq for each in history]

@@ -21,6 +21,7 @@ from beamflow import (
     WorkflowNotFoundError,
     WorkflowParkedError,
     WorkflowState,
+    on_signal,
     on_update,
     publish,
     query,
@@ -31,6 +32,7 @@ from beamflow import (
     update,
     workflow,
 )
+from beamflow.engine import workflow_loop
 from beamflow.events import (
     SignalReceived,
     StepCompleted,
@@ -553,8 +555,6 @@ async def test_signals_and_requests_of_one_sender_keep_their_order(memory: Memor
 
     @workflow
     async def code() -> list[str]:
-        from beamflow import on_signal
-
         on_signal("s", lambda: seen.append("s"))
         on_update("u", lambda: seen.append("u"))
         await receive("end")
@@ -568,3 +568,30 @@ async def test_signals_and_requests_of_one_sender_keep_their_order(memory: Memor
         await handle.signal("end")
         assert await handle.result() == ["s", "u"] * 3
         assert await kinds(handle, SignalReceived, WorkflowCompleted) == 5
+
+
+async def test_a_request_behind_what_spoils_the_code_is_not_taken(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can look at it then: it is not in the log, and its sender hears that."""
+    monkeypatch.setattr(workflow_loop, "_CALLBACKS_MAX", 1_000)
+
+    @workflow
+    async def spins() -> None:
+        async def spin() -> None:
+            while True:  # noqa: ASYNC110 - it is what must not be
+                await asyncio.sleep(0)
+
+        on_signal("spin", spin)
+        on_update("x", lambda: 1)
+        await receive("never")
+
+    async with Engine(memory, workflows=[spins]) as engine:
+        handle = await engine.start(spins)
+        sending, asking = await asyncio.gather(
+            handle.signal("spin"), handle.update("x"), return_exceptions=True
+        )
+        assert sending is None
+        assert isinstance(asking, WorkflowParkedError)
+        assert await kinds(handle, SignalReceived) == 1
+        assert await kinds(handle, UpdateAccepted) == 0
