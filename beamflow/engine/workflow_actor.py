@@ -548,7 +548,7 @@ class WorkflowActor(Actor):
 
     def _act(self, commands: list[Command], events: list[Event]) -> None:
         """Do what the code has asked for, now that what led to it is durable."""
-        if events and isinstance(events[-1], Ended | WorkflowContinued):
+        if events and isinstance(events[-1], _OF_A_RUN):
             self._over(events[-1])
             return
         code = self._code
@@ -727,6 +727,7 @@ def _different_start(
 
 
 _NO_CRASH = (StoreError, EngineStoppedError, ActorStoppedError, ReadOnlyError)
+_OF_A_RUN = Ended | WorkflowContinued
 _STEERING = frozenset(
     {
         WorkflowStarted,
