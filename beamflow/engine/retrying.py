@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from beamflow.authoring.step import exception_name
 from beamflow.engine.history import effective
 from beamflow.engine.replay import replay
-from beamflow.errors import ChildWorkflowError, WorkflowStateError
+from beamflow.errors import ChildWorkflowError, NondeterminismError, WorkflowStateError
 from beamflow.model.events import (
     ChildCompleted,
     ChildFailed,
@@ -19,6 +19,7 @@ from beamflow.model.events import (
     Recorded,
     StepCompleted,
     StepFailed,
+    UpdateAccepted,
     WorkflowFailed,
     WorkflowForked,
     WorkflowRetried,
@@ -125,7 +126,17 @@ def retried(
     before = [one for one in history if one.seq < at]
     event = WorkflowRetried(at=at, op=op, note=request.note)
     event = replace(event, ops=_tried(workflow, before, end, event))
-    _tried(workflow, history, end, event)
+    try:
+        _tried(workflow, history, end, event)
+    except NondeterminismError as error:
+        requests = [one for one in history if one.seq > at and type(one.event) is UpdateAccepted]
+        if not requests:
+            raise
+        message = (
+            f"workflow {workflow_id!r} has accepted updates since (event {requests[0].seq}) that it "
+            f"could not take before: nothing was done. Go on from a later step, or fork(at=...)"
+        )
+        raise WorkflowStateError(workflow_id, message) from error
     return event
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import event, given, settings
+import pytest
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from beamflow.model.events import Event
 
 some = settings(many, max_examples=many.max_examples // 4)
+pytestmark = pytest.mark.timeout(60 + many.max_examples)
 
 
 def appended(log: Sequence[Recorded], *events: Event) -> list[Recorded]:
@@ -79,6 +81,7 @@ def test_a_fork_sees_all_that_its_source_saw(program: Program, tape: list[int], 
 
 
 @some
+@example(["seq", [["on update", "tom", ["step", "ask", 1]], ["step", "ask", 2]]], [3], 0, [])
 @given(programs, tapes, st.integers(0, 255), tapes)
 def test_a_program_that_is_sent_round_again_fits_its_log(
     program: Program, tape: list[int], which: int, other: list[int]
