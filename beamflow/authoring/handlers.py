@@ -110,7 +110,13 @@ class Handler:
     def signature(self) -> Signature:
         """Its payloads; raises `DefinitionError` if its annotations are wrong."""
         if self._signature is None:
-            self._signature = self._make_signature()
+            try:
+                self._signature = self._make_signature()
+            except DefinitionError:
+                raise
+            except (TypeError, ValueError) as error:
+                message = f"{self}: {error}. Give it a function of your own"
+                raise DefinitionError(message) from error
         return self._signature
 
     def arguments(self, payload: Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:

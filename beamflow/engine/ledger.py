@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from beamflow.engine.history import expanded
 from beamflow.errors import UpdateExistsError
-from beamflow.model.events import SignalReceived, UpdateAccepted, UpdateCompleted
+from beamflow.model.events import (
+    SignalReceived,
+    UpdateAccepted,
+    UpdateCompleted,
+    WorkflowRetried,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,8 +42,14 @@ class Ledger:
         self._keys: set[tuple[str, str]] = set()
         self._requests: dict[str, UpdateAccepted] = {}
         self.replies: dict[str, UpdateCompleted] = {}
+        replied_at: dict[str, int] = {}
         for recorded in expanded(history):
-            self.add(recorded.event)
+            event = recorded.event
+            self.add(event)
+            if isinstance(event, UpdateCompleted):
+                replied_at[event.id] = recorded.seq
+            elif isinstance(event, WorkflowRetried):
+                self._take_back({id for id, seq in replied_at.items() if seq >= event.at})
 
     def add(self, event: Event) -> None:
         """Take an event that is in the log, or will be before anybody is told of it."""
@@ -53,6 +64,11 @@ class Ledger:
                 self.replies[event.id] = event
             case _:
                 return
+
+    def _take_back(self, requests: set[str]) -> None:
+        """Forget replies that were given by a try which was not the last; their handlers go on."""
+        for request in requests:
+            self.replies.pop(request, None)
 
     def has(self, signal_id: str, name: str, key: str) -> bool:
         """Tell whether the signal, or an earlier one with its key, is there already."""

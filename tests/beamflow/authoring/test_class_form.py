@@ -17,12 +17,14 @@ from beamflow import (
     query,
     receive,
     signal,
+    start_child,
     step,
     until,
     update,
     workflow,
 )
 from beamflow.authoring.workflow import definition_of
+from beamflow.events import ChildStarted
 from tests.beamflow.engine.driver import START, Driver
 
 
@@ -276,3 +278,23 @@ async def test_what_the_constructor_raises_fails_the_workflow() -> None:
     with pytest.raises(LookupError):
         _ = driver.result
     await asyncio.sleep(0)
+
+
+async def test_a_class_may_be_a_child() -> None:
+    """Of a class or a function; its handlers are there for whoever knows its id."""
+
+    @workflow
+    async def parent() -> list[str]:
+        child = await start_child(Order, "ann", id="child")
+        return await child.result()
+
+    async with Engine("memory://", workflows=[parent, Order]) as engine:
+        handle = await engine.start(parent)
+        async for recorded in handle.events():
+            if isinstance(recorded.event, ChildStarted):
+                break
+        child = engine.handle("child")
+        assert (await child.status()).waiting_for == ("condition",)
+        await child.signal(Order.finish)
+        await child.signal("note", "end")
+        assert await handle.result() == ["ann", "basic", "end"]

@@ -12,6 +12,7 @@ from beamflow import (
     on_signal,
     on_update,
     query,
+    receive,
     signal,
     update,
     workflow,
@@ -77,3 +78,17 @@ def test_handlers_belong_into_a_workflow(register: Callable[..., None]) -> None:
     """Nobody would call them elsewhere."""
     with pytest.raises(DefinitionError, match="only inside a workflow"):
         register("x", print)
+
+
+def test_a_function_whose_parameters_nobody_knows_is_refused_to_the_caller() -> None:
+    """Some builtins have no signature; the workflow goes on."""
+
+    @workflow
+    async def code() -> None:
+        on_query("most", max)
+        await receive("never")
+
+    driver = Driver.start(code)
+    with pytest.raises(DefinitionError, match="query 'most': .* Give it a function of your own"):
+        _ = driver.execution.handler("query", "most").signature
+    driver.execution.close()

@@ -18,6 +18,7 @@ from beamflow import (
     UpdateRejectedError,
     WorkflowCancelledError,
     WorkflowClosedError,
+    WorkflowFailedError,
     WorkflowNotFoundError,
     WorkflowParkedError,
     WorkflowState,
@@ -71,12 +72,19 @@ class Shut:
     """A door that steps wait at."""
 
     door: asyncio.Event
+    mended = False
 
 
 @step
 async def wait_at_the_door(item: str) -> str:
     await Shut.door.wait()
     return item
+
+
+@step
+async def fails_at_first() -> None:
+    if not Shut.mended:
+        raise LookupError
 
 
 @pytest.fixture(autouse=True)
@@ -595,3 +603,43 @@ async def test_a_request_behind_what_spoils_the_code_is_not_taken(
         assert isinstance(asking, WorkflowParkedError)
         assert await kinds(handle, SignalReceived) == 1
         assert await kinds(handle, UpdateAccepted) == 0
+
+
+async def test_a_handler_goes_on_in_the_next_try(
+    place: str | Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cut it off was taken back, and so was the reply that said so."""
+    monkeypatch.setattr(Shut, "mended", False)
+
+    async def slowly(item: str) -> str:
+        return await wait_at_the_door(item)
+
+    @workflow
+    async def flaky() -> None:
+        on_update("slow", slowly)
+        await receive("go")
+        await fails_at_first()
+        await receive("end")
+
+    async with Engine(place, workflows=[flaky]) as engine:
+        handle = await engine.start(flaky)
+        asking = asyncio.create_task(handle.update("slow", "x", id="r"))
+        async for recorded in handle.events():
+            if isinstance(recorded.event, UpdateAccepted):
+                break
+        await handle.signal("go")
+        with pytest.raises(UpdateFailedError, match="workflow ended before"):
+            await asking
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        Shut.mended = True
+        await handle.retry_from()
+        asking = asyncio.create_task(handle.update("slow", "x", id="r"))
+        async for recorded in handle.events():
+            if isinstance(recorded.event, StepCompleted):
+                break
+        Shut.door.set()
+        assert await asking == "x"
+        await handle.signal("end")
+        await handle.result()
+        assert await handle.update("slow", "x", id="r") == "x"
