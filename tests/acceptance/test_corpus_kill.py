@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from beamflow.model.events import StepCompleted, WorkflowContinued, WorkflowStarted
+from beamflow.model.events import (
+    StepCompleted,
+    WorkflowContinued,
+    WorkflowForked,
+    WorkflowRetried,
+    WorkflowStarted,
+)
 from beamflow.model.ids import DEAD_LETTERS, idempotency_key
 from tests.acceptance.kill_evidence import Folder, Log
 from tests.corpus.checks import check_effects, check_log
@@ -25,6 +31,7 @@ from tests.corpus.world import World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from beamflow.model.events import Recorded
     from tests.corpus.world import Effect
 
 pytestmark = [pytest.mark.serial, pytest.mark.slow]
@@ -87,7 +94,7 @@ class Lives(Folder):
         return log
 
 
-def completed_steps(stream: str, history: Log) -> Iterator[str]:
+def completed_steps(stream: str, history: list[Recorded]) -> Iterator[str]:
     """Give the keys of the steps that the log says are done."""
     run = 0
     for one in history:
@@ -95,6 +102,8 @@ def completed_steps(stream: str, history: Log) -> Iterator[str]:
             run = one.event.run
         elif isinstance(one.event, StepCompleted):
             yield idempotency_key(stream, one.event.op, run)
+        elif isinstance(one.event, WorkflowRetried):
+            return  # from here on what was done may be done again
 
 
 def killed(folder: Lives, draw: random.Random) -> list[str]:
@@ -134,6 +143,15 @@ def test_the_corpus_outlives_kills(tmp_path: Path) -> None:
             replayed(history)
 
 
+def origin(history: list[Recorded]) -> str:
+    """Return the workflow that has brought this one about."""
+    events = [one.event for one in history]
+    assert isinstance(events[0], WorkflowStarted)
+    sources = [event.source for event in events if isinstance(event, WorkflowForked)]
+    found = [events[0].parent, events[0].retry_of, *sources]
+    return next(filter(None, found))
+
+
 def effects_by_case(log: Log, effects: list[Effect]) -> dict[str, list[Effect]]:
     """Divide the effects by the workflow of the corpus to which they go back."""
     divided: dict[str, list[Effect]] = {name: [] for name in CASES}
@@ -142,9 +160,6 @@ def effects_by_case(log: Log, effects: list[Effect]) -> dict[str, list[Effect]]:
             continue
         workflow_id = one.key.removesuffix("/compensation").rpartition("/")[0]
         while workflow_id not in divided:
-            started = log[workflow_id][0].event
-            assert isinstance(started, WorkflowStarted)
-            assert started.parent, f"{one} belongs to nobody"
-            workflow_id = started.parent
+            workflow_id = origin(log[workflow_id])
         divided[workflow_id].append(one)
     return divided

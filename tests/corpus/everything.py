@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.corpus import (
+    again,
     branches,
     children,
     control,
@@ -21,6 +22,7 @@ from tests.corpus.case import CASES, HELPERS
 __all__ = ["CASES", "MODULES", "WORKFLOWS"]
 
 MODULES = (
+    again,
     branches,
     children,
     control,

@@ -14,14 +14,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from beamflow import DeadLetterState, WorkflowNotFoundError, WorkflowState, WorkflowStateError
+from beamflow import (
+    DeadLetterState,
+    UnknownHandlerError,
+    UpdateRejectedError,
+    WorkflowNotFoundError,
+    WorkflowState,
+    WorkflowStateError,
+)
 from beamflow.model.codec import encode_json
 from beamflow.model.events import (
     CancelRequested,
     SignalReceived,
+    UpdateCompleted,
     WorkflowCancelled,
+    WorkflowFailed,
     WorkflowPaused,
     WorkflowResumed,
+    WorkflowRetried,
     WorkflowStarted,
 )
 
@@ -32,16 +42,28 @@ if TYPE_CHECKING:
 __all__ = [
     "Act",
     "View",
+    "answers",
+    "ask_for",
     "cancel",
+    "follows",
+    "fork",
+    "has_named",
+    "has_shown",
+    "is_labelled",
     "is_parked",
+    "is_refused",
     "keyed",
     "pause",
     "play",
+    "resolve",
     "resume",
     "retry",
+    "retry_in_place",
     "seen",
+    "shows",
     "signal",
     "terminate",
+    "waits_for",
 ]
 
 T = TypeVar("T")
@@ -177,6 +199,135 @@ def retry(mends: str = "", *, when: Look = is_parked) -> Act:
         return any(letter.workflow_id == view.id for letter in letters)
 
     return Act(do, done, when)
+
+
+def retry_in_place(mends: str = "", *, step: str | None = None) -> Act:
+    """Mend what is broken, then let a failed workflow go on from where it failed, or from a step."""
+
+    async def do(view: View) -> None:
+        if mends:
+            view.world.mend(mends)
+        await view.handle.retry_from(step, note="mended")
+
+    return Act(do, seen(WorkflowRetried), seen(WorkflowFailed))
+
+
+def resolve(when: Look) -> Act:
+    """Close its dead letter by hand."""
+
+    async def done(view: View) -> bool:
+        letters = await view.engine.dead_letters.list(state=DeadLetterState.RESOLVED)
+        return any(letter.workflow_id == view.id for letter in letters)
+
+    return Act(lambda view: view.engine.dead_letters.resolve(view.id, "by hand"), done, when)
+
+
+def fork(workflow_id: str, *, when: Look = STARTED, **options: Any) -> Act:
+    """Begin a copy of it, under another id."""
+
+    async def done(view: View) -> bool:
+        return bool(await view.history(workflow_id))
+
+    return Act(lambda view: view.handle.fork(workflow_id, **options), done, when)
+
+
+def ask_for(name: str, *arguments: Any, id: str, replies: Any, when: Look = STARTED) -> Act:
+    """Ask for an update, twice each time; there is one reply."""
+
+    async def do(view: View) -> None:
+        for _ in range(2):
+            with contextlib.suppress(UnknownHandlerError):  # its code does not stand there yet
+                assert await view.handle.update(name, *arguments, id=id) == replies
+
+    return Act(do, seen(UpdateCompleted, id=id), when)
+
+
+def is_refused(name: str, *arguments: Any) -> Look:
+    """Once an update is known, and refused by its validator."""
+
+    async def look(view: View) -> bool:
+        try:
+            await view.handle.update(name, *arguments)
+        except UpdateRejectedError:
+            return True
+        except UnknownHandlerError:
+            return False
+        raise AssertionError(f"update {name}{arguments} was not refused")
+
+    return look
+
+
+def answers(name: str, *arguments: Any, answer: Any) -> Look:
+    """Once a query gives that answer."""
+
+    async def look(view: View) -> bool:
+        try:
+            return await view.handle.query(name, *arguments) == answer
+        except UnknownHandlerError:
+            return False
+
+    return look
+
+
+def shows(name: str, value: Any) -> Look:
+    """Once the value is what is published."""
+
+    async def look(view: View) -> bool:
+        return await view.handle.published(name) == value
+
+    return look
+
+
+def has_shown(name: str, value: Any) -> Look:
+    """Once the value was published."""
+
+    async def look(view: View) -> bool:
+        async for shown in view.handle.watch(name):
+            if shown == value:
+                return True
+        return False
+
+    return look
+
+
+def waits_for(what: str) -> Look:
+    """Once the workflow waits for it, in the words of its status."""
+
+    async def look(view: View) -> bool:
+        return what in (await view.handle.status()).waiting_for
+
+    return look
+
+
+def is_labelled(tag: str, **attributes: Any) -> Look:
+    """Once it can be found by its labels."""
+
+    async def look(view: View) -> bool:
+        found = view.engine.find(tag=tag, attributes=attributes)
+        return view.id in [summary.id async for summary in found]
+
+    return look
+
+
+def has_named(place: str) -> Look:
+    """Once there is a snapshot of that name."""
+
+    async def look(view: View) -> bool:
+        return place in [each.name for each in await view.handle.snapshots()]
+
+    return look
+
+
+def follows(kind: type) -> Look:
+    """Once an event of that type has come by."""
+
+    async def look(view: View) -> bool:
+        async for one in view.handle.events():
+            if isinstance(one.event, kind):
+                return True
+        return False
+
+    return look
 
 
 async def play(

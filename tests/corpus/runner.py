@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from beamflow.engine.execution import Execution
 from beamflow.errors import WorkflowError
-from beamflow.model.events import Recorded, StepCompleted, WorkflowContinued
+from beamflow.model.events import Recorded, StepCompleted, WorkflowContinued, WorkflowRetried
 from beamflow.model.ids import DEAD_LETTERS, idempotency_key
 from beamflow.model.status import WorkflowState
 from beamflow.stores.url import open_store
@@ -24,7 +24,7 @@ from tests.corpus.outsiders import play
 from tests.corpus.world import World, use
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
     from beamflow import Engine
@@ -101,6 +101,12 @@ class _Watched:
         for event in events:
             if isinstance(event, WorkflowContinued):
                 self._runs[stream] = event.run
+            elif isinstance(event, WorkflowRetried):
+                self._run.completed = {
+                    key: count
+                    for key, count in self._run.completed.items()
+                    if not key.startswith(f"{stream}/")
+                }
             elif isinstance(event, StepCompleted):
                 key = idempotency_key(stream, event.op, self._runs.get(stream, 0))
                 self._run.completed.setdefault(key, done)
@@ -172,8 +178,8 @@ async def _run(case: Case, file: Path | None, chaos: Chaos, done: Run) -> None:
             await news()
         for summary in await engine.ask(_summaries):
             done.states[summary.id] = summary.state
-            done.histories[summary.id] = await engine.handle(summary.id).history()
-        done.letters = await engine.ask(lambda real: real._services.opened.read(DEAD_LETTERS))
+            done.histories[summary.id] = await engine.ask(_log_of(summary.id))
+        done.letters = await engine.ask(_log_of(DEAD_LETTERS))
         done.lives = engine.lives
 
 
@@ -186,6 +192,10 @@ async def _end(engine: Engine, workflow_id: str) -> End:
 
 async def _summaries(engine: Engine) -> list[Summary]:
     return [summary async for summary in engine.find()]
+
+
+def _log_of(stream: str) -> Callable[[Engine], Awaitable[list[Recorded]]]:
+    return lambda engine: engine._services.opened.read(stream)
 
 
 def _moves(summary: Summary) -> bool:
