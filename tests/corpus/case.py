@@ -84,6 +84,8 @@ class Case:
         needs_file: whether it needs the store to be a file.
         timed: whether its end depends on how fast its steps are; where real time passes, only its
             log is looked at then.
+        only_killed: whether a power cut cannot be played in a process that lives on, because other
+            processes belong to what is cut off.
     """
 
     workflow: Workflow[..., Any]
@@ -96,6 +98,7 @@ class Case:
     undone: tuple[str, ...]
     needs_file: bool
     timed: bool
+    only_killed: bool
 
     @property
     def name(self) -> str:
@@ -117,6 +120,7 @@ def case(
     outsiders: Sequence[Act] = (),
     needs_file: bool = False,
     timed: bool = False,
+    only_killed: bool = False,
     **options: Any,
 ) -> Callable[[W], W]:
     """Take a workflow into the corpus; see `Case`."""
@@ -135,6 +139,7 @@ def case(
             undone=tuple(undone),
             needs_file=needs_file,
             timed=timed,
+            only_killed=only_killed,
         )
         assert made.name not in CASES, made.name
         CASES[made.name] = made

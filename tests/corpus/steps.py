@@ -201,3 +201,17 @@ async def deadline_over_all_attempts() -> str:
         await do("no more")
         return error.limit
     return ""
+
+
+@step(run_in="process", retry=STUBBORN)
+def computed(number: int) -> int:
+    return number * number
+
+
+@case(ends=returned([4, 9]), effects=["before", "after"], only_killed=True)
+@workflow
+async def steps_in_processes() -> list[int]:
+    await do("before")
+    squares = await asyncio.gather(computed(2), computed(3))
+    await do("after")
+    return list(squares)
