@@ -335,7 +335,7 @@ class Execution(WorkflowLoop):
     def inbox(self) -> Inbox:
         """What others send to the code."""
         if self._inbox is None:
-            self._inbox = Inbox(self, self.note, self.fail)
+            self._inbox = Inbox(self)
         return self._inbox
 
     # For workflow code, by way of the context functions

@@ -6,7 +6,8 @@ import inspect
 from asyncio import CancelledError
 from collections import deque
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from msgspec import Raw
 
@@ -16,10 +17,9 @@ from beamflow.model.events import Failure, UpdateAccepted, UpdateCompleted
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from beamflow.authoring.handlers import Handler
-    from beamflow.engine.workflow_loop import WorkflowLoop
 
 
 __all__ = ["CUT_OFF", "Inbox"]
@@ -29,6 +29,27 @@ CUT_OFF = Failure(
     message="the workflow ended before the update had its reply",
 )
 """The reply to an update whose handler was still running when its workflow ended."""
+
+
+_NO_HANDLERS: Mapping[tuple[str, str], Handler] = MappingProxyType({})
+
+
+class Code(Protocol):
+    """What an inbox needs of the run that it belongs to."""
+
+    workflow_id: str
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Make a future that the code can wait for."""
+
+    def create_task(self, coro: Any, *, name: str, context: Context) -> object:
+        """Begin a task of the run."""
+
+    def note(self, event: UpdateCompleted) -> None:
+        """Have the reply to an update recorded."""
+
+    def fail(self, error: BaseException) -> None:
+        """End the workflow by an error that a handler has raised."""
 
 
 class _Kept(NamedTuple):
@@ -43,30 +64,21 @@ class Inbox:
     receive it, else it is kept until somebody asks. Each goes to one, in the order of arrival.
 
     Args:
-        loop: what the code runs on.
-        note: records the reply to an update.
-        fail: ends the workflow by an error that a handler has raised.
+        code: the run.
 
     Attributes:
         handlers: what the code has registered, by kind and name.
     """
 
-    __slots__ = ("_arrived", "_fail", "_kept", "_loop", "_note", "_waiters", "handlers")
+    __slots__ = ("_arrived", "_code", "_kept", "_waiters", "handlers")
 
-    def __init__(
-        self,
-        loop: WorkflowLoop,
-        note: Callable[[UpdateCompleted], None],
-        fail: Callable[[BaseException], None],
-    ) -> None:
+    def __init__(self, code: Code) -> None:
         """Begin empty."""
-        self._loop = loop
-        self._note = note
-        self._fail = fail
+        self._code = code
         self._arrived = 0
         self._kept: dict[str, deque[_Kept]] = {}
         self._waiters: dict[str, list[asyncio.Future[_Kept]]] = {}
-        self.handlers: dict[tuple[str, str], Handler] = {}
+        self.handlers: Mapping[tuple[str, str], Handler] = _NO_HANDLERS
 
     # Signals
 
@@ -108,7 +120,7 @@ class Inbox:
             if not kept:
                 del self._kept[name]
             return signal.payload
-        waiter: asyncio.Future[_Kept] = self._loop.create_future()
+        waiter: asyncio.Future[_Kept] = self._code.create_future()
         waiters = self._waiters.setdefault(name, [])
         waiters.append(waiter)
         try:
@@ -167,7 +179,7 @@ class Inbox:
                 raise DefinitionError(message)
             for signal in self._kept.pop(handler.name, ()):
                 self._call(handler, signal.payload)
-        self.handlers[key] = handler
+        self.handlers = {**self.handlers, key: handler}
 
     def update(self, seq: int, event: UpdateAccepted) -> None:
         """Begin what an accepted request asks for.
@@ -179,7 +191,7 @@ class Inbox:
         handler = self.handlers.get(("update", event.name))
         if handler is None:
             raise NondeterminismError(
-                self._loop.workflow_id,
+                self._code.workflow_id,
                 seq=seq,
                 recorded=f"update {event.name!r} accepted",
                 issued="nothing: the code has registered no handler of that name by now",
@@ -192,7 +204,7 @@ class Inbox:
 
     def _run(self, handler: Handler, code: Coroutine[Any, Any, None]) -> None:
         # in a context of its own, as the function of the workflow
-        _ = self._loop.create_task(code, name=f"{handler}", context=Context())
+        _ = self._code.create_task(code, name=f"{handler}", context=Context())
 
     async def _signalled(self, handler: Handler, payload: Raw) -> None:
         try:
@@ -201,7 +213,7 @@ class Inbox:
         except CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - whatever it is, the workflow ends by it
-            self._fail(error)
+            self._code.fail(error)
 
     async def _updated(
         self, handler: Handler, request: str, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -210,16 +222,16 @@ class Inbox:
             result = await awaited(handler.call(*args, **kwargs))
             reply = UpdateCompleted(id=request, result=Raw(handler.signature.result.encode(result)))
         except HostLoopError as error:
-            self._fail(error)
+            self._code.fail(error)
             return
         except CancelledError:
             reply = UpdateCompleted(id=request, error=CUT_OFF)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the reply
             reply = UpdateCompleted(id=request, error=describe(error, handler))
         except BaseException as error:  # noqa: BLE001 - not meant for the caller
-            self._fail(error)
+            self._code.fail(error)
             return
-        self._note(reply)
+        self._code.note(reply)
 
 
 async def awaited(result: Any) -> Any:

@@ -46,8 +46,8 @@ class Reception:
         """Begin without a ledger."""
         self._services = services
         self._workflow_id = workflow_id
-        self._asked_by: dict[str, list[asyncio.Future[UpdateCompleted]]] = {}
-        self._for_next_run: list[Update] = []
+        self._asked_by: dict[str, list[asyncio.Future[UpdateCompleted]]] | None = None
+        self._for_next_run: tuple[Update, ...] = ()
         self.ledger: Ledger | None = None
 
     def asks(self, messages: Iterable[object]) -> bool:
@@ -88,7 +88,7 @@ class Reception:
         ledger = self.ledger
         assert ledger is not None
         if code.ending and _begins_anew(code):
-            self._for_next_run.append(message)
+            self._for_next_run += (message,)
             return ()
         try:
             known = ledger.accepted(self._workflow_id, message.id, message.name, message.input)
@@ -100,6 +100,8 @@ class Reception:
             return ()
         reply = ledger.replies.get(message.id)
         if reply is None:
+            if self._asked_by is None:
+                self._asked_by = {}
             self._asked_by.setdefault(message.id, []).append(message.acknowledged)
         elif not message.acknowledged.done():
             message.acknowledged.set_result(reply)
@@ -108,9 +110,9 @@ class Reception:
         ledger.add(event)
         return (event,)
 
-    def take_held(self) -> list[Update]:
+    def take_held(self) -> tuple[Update, ...]:
         """Return the requests that came while a new run was about to begin."""
-        held, self._for_next_run = self._for_next_run, []
+        held, self._for_next_run = self._for_next_run, ()
         return held
 
     def replied(self, events: Iterable[Event]) -> None:
@@ -119,7 +121,7 @@ class Reception:
         for event in events:
             if isinstance(event, UpdateCompleted):
                 self.ledger.add(event)
-                for future in self._asked_by.pop(event.id, ()):
+                for future in (self._asked_by or {}).pop(event.id, ()):
                     if not future.done():
                         future.set_result(event)
 

@@ -34,7 +34,7 @@ class Loop:
 
 async def test_a_signal_that_meets_a_cancelled_wait_is_kept() -> None:
     """It came in the same turn; the next one who asks has it, and those behind it come later."""
-    inbox = Inbox(Loop(), pytest.fail, pytest.fail)  # type: ignore[arg-type]
+    inbox = Inbox(Loop())  # type: ignore[arg-type]
     waiting = asyncio.create_task(inbox.receive("x"))
     await asyncio.sleep(0)
     inbox.offer("x", Raw(b"1"))
@@ -47,7 +47,7 @@ async def test_a_signal_that_meets_a_cancelled_wait_is_kept() -> None:
 
 async def test_a_signal_that_meets_a_cancelled_wait_goes_to_the_next_who_waits() -> None:
     """As if the first had not been there."""
-    inbox = Inbox(Loop(), pytest.fail, pytest.fail)  # type: ignore[arg-type]
+    inbox = Inbox(Loop())  # type: ignore[arg-type]
     first, second = (asyncio.create_task(inbox.receive("x")) for _ in range(2))
     await asyncio.sleep(0)
     inbox.offer("x", Raw(b"1"))
@@ -59,7 +59,7 @@ async def test_a_signal_that_meets_a_cancelled_wait_goes_to_the_next_who_waits()
 
 async def test_what_nobody_has_taken_is_listed_in_order_of_arrival() -> None:
     """Over all names; for whoever takes it along."""
-    inbox = Inbox(Loop(), pytest.fail, pytest.fail)  # type: ignore[arg-type]
+    inbox = Inbox(Loop())  # type: ignore[arg-type]
     for number, name in enumerate(["a", "b", "a", "c"]):
         inbox.offer(name, Raw(b"%d" % number))
     assert bytes(await inbox.receive("a")) == b"0"
