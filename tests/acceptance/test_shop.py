@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -79,3 +80,15 @@ def test_it_is_about_sixty_lines() -> None:
     """Small enough to be read in one go: lines of code, without the blank ones."""
     lines = [line for line in (SHOP / "shop.py").read_text().splitlines() if line.strip()]
     assert len(lines) <= 60
+
+
+def test_the_page_shows_the_file() -> None:
+    """What the how-to shows of the application is the application."""
+    page = (ROOT / "docs" / "how-to" / "web.md").read_text()
+    shown = re.findall(
+        r"^<!-- from shop/shop.py -->\n+```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE
+    )
+    assert len(shown) == 3
+    source = (SHOP / "shop.py").read_text()
+    for block in shown:
+        assert block in source

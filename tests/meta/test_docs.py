@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -29,11 +30,17 @@ RUN = re.compile(
     r"(?:\n+<!-- prints -->\n+```text\n(?P<output>.*?)^```)?",
     re.DOTALL | re.MULTILINE,
 )
-EXAMPLES = [
-    pytest.param(match, id=f"{page.relative_to(ROOT)}:{number}")
-    for page in PAGES
-    for number, match in enumerate(RUN.finditer(page.read_text()), start=1)
-]
+PYTEST = re.compile(r"^<!-- pytest -->\n+```python\n(?P<code>.*?)^```", re.DOTALL | re.MULTILINE)
+FROM_AN_EXAMPLE = re.compile(r"^<!-- from \S+ -->$", re.MULTILINE)
+HELD = re.compile(r"^<!-- held by (?P<test>tests/\S+) -->$", re.MULTILINE)
+
+
+def _examples(kind: re.Pattern[str]) -> list[object]:
+    return [
+        pytest.param(match, id=f"{page.relative_to(ROOT)}:{number}")
+        for page in PAGES
+        for number, match in enumerate(kind.finditer(page.read_text()), start=1)
+    ]
 
 
 def relative(page: Path) -> str:
@@ -121,12 +128,24 @@ def test_the_architecture_page_shows_the_tree_as_it_is() -> None:
     assert shown == there
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.parametrize(
+    "page", sorted({*DOCS.glob("how-to/*.md")} - {DOCS / "how-to" / "index.md"}), ids=relative
+)
+def test_every_how_to_runs(page: Path) -> None:
+    """What it shows is run here, comes from an example with tests of its own, or names its test."""
+    text = page.read_text()
+    assert any(kind.search(text) for kind in (RUN, PYTEST, FROM_AN_EXAMPLE, HELD))
+    assert all((ROOT / held["test"]).exists() for held in HELD.finditer(text))
+
+
+@pytest.mark.parametrize("example", _examples(RUN))
 def test_examples_run(example: re.Match[str], tmp_path: Path) -> None:
     """An example marked as runnable runs by itself and prints what the page says."""
+    (tmp_path / "example.py").write_text(example["code"])
     run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", example["code"]],
+        [sys.executable, "-W", "error", "example.py"],
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
@@ -135,3 +154,22 @@ def test_examples_run(example: re.Match[str], tmp_path: Path) -> None:
     assert run.returncode == 0, run.stderr
     if example["output"] is not None:
         assert run.stdout == example["output"]
+
+
+@pytest.mark.parametrize("example", _examples(PYTEST))
+def test_shown_tests_pass(example: re.Match[str], tmp_path: Path) -> None:
+    """A page's test passes under the pytest of whoever copies it."""
+    (tmp_path / "test_example.py").write_text(example["code"])
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "test_example.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stdout
