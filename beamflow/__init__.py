@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from beamflow.authoring.child import ChildHandle, start_child
 from beamflow.authoring.context import now, random, receive, until, uuid4
-from beamflow.authoring.handlers import on_query, on_signal, on_update, query, signal, update
+from beamflow.authoring.handlers import on_query, on_signal, on_update
+from beamflow.authoring.methods import query, signal, update
 from beamflow.authoring.notes import (
     add_tags,
     progress,

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar, TypeVarTuple, cast
 
 from beamflow.authoring.context import signal_name
-from beamflow.authoring.handlers import SignalMethod
+from beamflow.authoring.methods import SignalMethod
 from beamflow.authoring.running_step import current_step
 from beamflow.authoring.runtime import required_runtime
 from beamflow.authoring.step import step

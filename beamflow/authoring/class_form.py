@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from beamflow.authoring.handlers import HandlerMethod
+from beamflow.authoring.methods import HandlerMethod
 from beamflow.authoring.runtime import required_runtime
 from beamflow.errors import DefinitionError
 

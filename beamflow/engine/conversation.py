@@ -10,7 +10,8 @@ from typing import Any, TypeVar, TypeVarTuple, overload
 from msgspec import Raw
 
 from beamflow.authoring.context import signal_name
-from beamflow.authoring.handlers import (
+from beamflow.authoring.handlers import signal_arguments
+from beamflow.authoring.methods import (
     Answer,
     HandlerMethod,
     QueryMethod,
@@ -18,7 +19,6 @@ from beamflow.authoring.handlers import (
     Sent,
     SignalMethod,
     UpdateMethod,
-    signal_arguments,
 )
 from beamflow.engine.failure import rebuilt
 from beamflow.engine.inbox import CUT_OFF
