@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from beamflow.authoring.saga import current_saga
 from beamflow.errors import ChildWorkflowError
 from beamflow.model.events import ChildCompleted, ChildFailed, ChildStarted
 from beamflow.model.ids import digest
@@ -31,6 +32,7 @@ class ChildCall:
         is_named: whether the author has given it its id.
         cancelled: whether the code waits for it no longer, so that it is to end.
         recorded: whether its start is in the parent's log.
+        saga: the innermost saga around the call.
     """
 
     __slots__ = (
@@ -43,6 +45,7 @@ class ChildCall:
         "on_close",
         "op",
         "recorded",
+        "saga",
         "started",
         "workflow",
     )
@@ -67,6 +70,7 @@ class ChildCall:
         self.future: asyncio.Future[Any] = loop.create_future()
         self.cancelled = False
         self.recorded = False
+        self.saga = current_saga.get()
 
     def deliver(self, event: ChildStarted | ChildCompleted | ChildFailed) -> None:
         """Take what has become of it; raises `PayloadError` for a result that does not fit."""

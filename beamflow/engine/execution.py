@@ -663,7 +663,7 @@ class Execution(WorkflowLoop):
         """Begin to undo the sagas that have come to rest; tell whether code runs on after one."""
         for rollback in self.rollbacks:
             if rollback.unwinding is None and rollback.may_begin(
-                self.calls.values(), self.rollbacks
+                self.calls.values(), self.children.values(), self.rollbacks
             ):
                 calls = [call for call in self.to_compensate if saga_of(call) is rollback.saga]
                 rollback.unwinding = Unwinding(reversed(calls), self.workflow.name)

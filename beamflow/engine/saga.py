@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from beamflow.authoring.saga import Saga
+    from beamflow.engine.child_call import ChildCall
     from beamflow.engine.step_call import StepCall
     from beamflow.engine.workflow_task import WorkflowTask
 
@@ -130,16 +131,27 @@ class Rollback:
         self.future: asyncio.Future[tuple[CompensationFailed, ...]] = _Shielded(loop=loop)
         self.unwinding: Unwinding | None = None
 
-    def may_begin(self, calls: Iterable[StepCall], others: Iterable[Rollback]) -> bool:
+    def may_begin(
+        self,
+        calls: Iterable[StepCall],
+        children: Iterable[ChildCall],
+        others: Iterable[Rollback],
+    ) -> bool:
         """Tell whether all that could still be done in the saga has come to its end.
 
         Args:
             calls: the steps without an outcome.
+            children: the child workflows without one; those that were given up undo their own
+                steps first.
             others: the sagas that are being undone, this one among them.
         """
         if any(not task.done() for task in self.tasks):
             return False
         if any(each.saga is self.saga and each.unwinding is not None for each in others):
+            return False
+        if any(
+            child.cancelled and child.recorded and saga_of(child) is self.saga for child in children
+        ):
             return False
         return not any(
             call.step.compensated_by is not None
@@ -164,8 +176,8 @@ class _Shielded(asyncio.Future[Any]):
         return False
 
 
-def saga_of(call: StepCall) -> Saga | None:
-    """Return the innermost saga around a step that is still open; None for the workflow itself."""
+def saga_of(call: StepCall | ChildCall) -> Saga | None:
+    """Return the innermost saga around a call that is still open; None for the workflow itself."""
     saga = call.saga
     while saga is not None and not saga.is_open:
         saga = saga.parent

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -56,6 +57,7 @@ INVARIANTS = {
 """Of the design's list, those that concern one node."""
 
 
+@functools.cache
 def marked() -> dict[str, list[str]]:
     """Return the tests that name each invariant, as file and function."""
     found: defaultdict[str, list[str]] = defaultdict(list)

@@ -442,6 +442,46 @@ async def test_a_block_belongs_to_whoever_begins_tasks_in_it(memory: MemoryStore
     assert undone() == ["unb2", "unb1"]
 
 
+@pytest.mark.invariant("I22")
+async def test_children_of_a_block_are_undone_before_it(place: str | Store) -> None:
+    """A child that is given up with the block undoes its own steps first, as at a workflow's end."""
+    gates["uncar"] = asyncio.Event()
+
+    @workflow
+    async def child() -> None:
+        await book("car")
+        await receive("never")
+
+    @workflow
+    async def parent() -> str:
+        try:
+            async with saga():
+                await book("flight")
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(child())
+                    await receive("word")
+                    await refuse("full")
+        except ValueError as error:
+            return f"{error}"
+        except ExceptionGroup as group_error:
+            return f"{group_error.exceptions[0]}"
+        return ""
+
+    async with Engine(place, workflows=[parent, child]) as engine:
+        handle = await engine.start(parent, id="one")
+        await ledger.until("car")
+        await handle.signal("word")
+        await ledger.until("uncar?")
+        await settle()
+        assert "unflight?" not in ledger
+    async with Engine(place, workflows=[parent, child]) as engine:
+        await settle()
+        assert "unflight?" not in ledger
+        gates["uncar"].set()
+        assert await engine.handle("one").result() == "full"
+    assert undone() == ["uncar", "unflight"]
+
+
 # cancellations
 
 

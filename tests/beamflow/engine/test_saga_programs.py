@@ -11,7 +11,7 @@ from random import Random
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from beamflow.model.events import (
@@ -48,6 +48,13 @@ def paid(node: Any, around: Around = ()) -> Iterator[tuple[str, Around]]:
                 yield from paid(each, around)
         case _:
             return
+
+
+def handles(node: Any) -> bool:
+    """Tell whether anything in it handles signals or updates: that runs elsewhere, and again."""
+    if not isinstance(node, list | tuple):
+        return False
+    return (node and str(node[0]).startswith("on ")) or any(handles(each) for each in node)
 
 
 def final(event: Event) -> bool:
@@ -118,6 +125,7 @@ def tape(seed: int) -> list[int]:
 @given(saga_programs, st.integers(0, 10**6))
 def test_what_failed_is_undone(program: Program, seed: int) -> None:
     """At every length of the log: the completed steps of the sagas that have failed, no others."""
+    assume(not handles(program))
     driver, views = lived(program, tape(seed))
     events = [recorded.event for recorded in driver.log]
     undone = 0
