@@ -85,8 +85,13 @@ def view_of(definitions: Definitions, history: Sequence[Recorded]) -> dict[str, 
         "outcome": _outcome(execution),
     }
     execution.close()
-    plain: dict[str, Any] = json.loads(json.dumps(view, default=_plain))
+    plain: dict[str, Any] = json.loads(json.dumps(view, default=_plain), object_hook=_anywhere)
     return plain
+
+
+def _anywhere(data: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what says where the code stands."""
+    return {key: value for key, value in data.items() if key != "traceback"}
 
 
 def _outcome(execution: Execution) -> Any:
