@@ -21,6 +21,7 @@ __all__ = [
     "ControlRequest",
     "Dropped",
     "Due",
+    "Poisoned",
     "Renewed",
     "Rung",
     "Signal",
@@ -110,6 +111,16 @@ class Due:
         self.op = op
         self.run = run
         self.is_timer = is_timer
+
+
+class Poisoned:
+    """Word to the actor that its workflow has killed the process, so many times in a row."""
+
+    __slots__ = ("deaths",)
+
+    def __init__(self, deaths: int) -> None:
+        """Say how often."""
+        self.deaths = deaths
 
 
 class Beat:

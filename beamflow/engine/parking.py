@@ -41,11 +41,11 @@ __all__ = [
 
 
 class PoisonError(BeamflowError):
-    """The workflow has crashed its actor again and again."""
+    """The workflow has crashed its actor, or the process, again and again."""
 
-    def __init__(self, crashes: int) -> None:
-        """Say how often."""
-        super().__init__(f"its actor crashed {crashes} times in a row without getting on")
+    def __init__(self, times: int, *, killed: str = "its actor crashed") -> None:
+        """Say how often, and what."""
+        super().__init__(f"{killed} {times} times in a row without its getting on")
 
 
 _REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (

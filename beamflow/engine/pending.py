@@ -38,9 +38,19 @@ class Pending:
         attempts: the attempts under way, by op.
         timers: timers of the code, and waits before an attempt, by op.
         loans: transactions that attempts have asked for.
+        resumed_at: the last event of the log that the workflow was woken with; 0 if it was not.
     """
 
-    __slots__ = ("_actor", "_services", "_workflow_id", "attempts", "loans", "run", "timers")
+    __slots__ = (
+        "_actor",
+        "_services",
+        "_workflow_id",
+        "attempts",
+        "loans",
+        "resumed_at",
+        "run",
+        "timers",
+    )
 
     def __init__(self, actor: Actor, services: Services, workflow_id: str) -> None:
         """Begin with nothing."""
@@ -51,6 +61,7 @@ class Pending:
         self.attempts: dict[int, Attempt] = {}
         self.timers: dict[int, TimerEntry] = {}
         self.loans: tuple[Loan, ...] = ()
+        self.resumed_at = 0
 
     def run_step(self, call: StepCall) -> None:
         """Make the next attempt of a step, when it is time."""
@@ -156,7 +167,10 @@ class Pending:
         attempt.task = self._actor.spawn(self._report(attempt), name=name)
 
     async def _report(self, attempt: Attempt) -> None:
+        quarantine = self._services.quarantine
         try:
+            if quarantine is not None and self.resumed_at:
+                await quarantine.passes(self._workflow_id, self.resumed_at)
             outcome = await attempt.make(self)
         except asyncio.CancelledError:
             if not attempt.abandoned:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from beamflow import log
 from beamflow.engine.parking import parked_error
+from beamflow.engine.probation import Probation
 from beamflow.model.events import DeadLetterReason
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
@@ -62,6 +63,9 @@ async def recover(services: Services, workflows: Workflows) -> None:
             break
     await _tell_waiters(services)
     log.info("workflows_recovered", count=woken)
+    if services.quarantine is not None:
+        await Probation(services, services.quarantine).run()
+        services.quarantine = None
 
 
 async def _tell_waiters(services: Services) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from beamflow.authoring.running_step import StepInfo
     from beamflow.engine.definitions import Definitions
+    from beamflow.engine.quarantine import Quarantine
     from beamflow.errors import BeamflowError, FencedError
     from beamflow.model.events import Event, WorkflowStarted
     from beamflow.policies.retry import Retry
@@ -84,6 +85,7 @@ class Services:
         actors: the workflows in memory, by id.
         store_keeper: the actor that holds the store, once it is up.
         dead_letters: the actor that writes the dead letters' stream, once it is up.
+        quarantine: what holds the attempts of workflows that were woken after the death of a process.
         crashes: how often a workflow's actor has crashed since it last got on, by id.
         stopped: whether the engine has not been entered, was left, or has given up.
     """
@@ -113,6 +115,7 @@ class Services:
         self.actors: dict[str, ActorRef] = {}
         self.store_keeper: ActorRef | None = None
         self.dead_letters: ActorRef | None = None
+        self.quarantine: Quarantine | None = None
         self.crashes: dict[str, int] = {}
         self.stopped = True
         self._ends: dict[str, list[asyncio.Future[Event]]] = {}

@@ -11,6 +11,7 @@ import os
 import platform
 from typing import TYPE_CHECKING
 
+from beamflow.engine.quarantine import Quarantine
 from beamflow.errors import FencedError, StoreLockedError
 from supervision import Actor
 
@@ -46,6 +47,9 @@ class StoreKeeper(Actor):
         except BaseException:
             await store.close()
             raise
+        lease = self._services.lease
+        assert lease is not None
+        self._services.quarantine = Quarantine(lease.epoch) if lease.inherited else None
         self._services.store_keeper = self.ref
         _ = self.spawn(store.serve(), name="store")
         if store.shared:

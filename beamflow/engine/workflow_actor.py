@@ -26,6 +26,7 @@ from beamflow.engine.messages import (
     ControlRequest,
     Dropped,
     Due,
+    Poisoned,
     Renewed,
     Rung,
     Signal,
@@ -217,10 +218,12 @@ class WorkflowActor(Actor):
         return self._take([message, *self.take_queued()], [])
 
     async def handle_call(self, request: object) -> object:
-        """Answer `Waiting`, or whether a `WorkflowStarted` means this workflow."""
+        """Answer `Waiting`, or whether a `WorkflowStarted` means this workflow; stand still if told to."""
         if isinstance(request, WorkflowStarted):
             assert self._first is not None
             return _different_start(self.workflow_id, self._first, request)
+        if isinstance(request, Poisoned):
+            await self._park(PoisonError(request.deaths, killed="the process died beside it"))
         assert isinstance(request, Waiting)
         execution = self._execution
         if execution is None:
@@ -460,6 +463,7 @@ class WorkflowActor(Actor):
         for recorded in history:
             self._steering = self._steering.after(recorded.event)
         self._pending.run = self._execution.run
+        self._pending.resumed_at = self._seq
         check_outcome(self._execution)
         way_back = self._code.way_back
         if self._parked:

@@ -37,8 +37,10 @@ __all__ = [
     "Failure",
     "Note",
     "PatchMarked",
+    "ProbationBegan",
     "ProgressReported",
     "Recorded",
+    "RecoveryBegan",
     "SignalReceived",
     "SnapshotTaken",
     "StatePublished",
@@ -87,7 +89,7 @@ class DeadLetterReason(enum.Enum):
     CORRUPT_LOG = "corrupt_log"
     """A stored event is damaged."""
     POISON = "poison"
-    """The workflow crashed its actor again and again."""
+    """The workflow crashed its actor, or the process, again and again."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True):
@@ -429,6 +431,21 @@ class PatchMarked(Fact, frozen=True, kw_only=True):
     name: str
 
 
+class RecoveryBegan(Fact, frozen=True, kw_only=True):
+    """An engine has taken over from one that died. Recorded in a stream of its own."""
+
+    under_way: dict[str, tuple[int, int, int]]
+    """Of each workflow with an attempt under way then: the last event of its log, how often in a row
+    this was so with nothing new in its log, and in how many of the last of these it was alone."""
+
+
+class ProbationBegan(Fact, frozen=True, kw_only=True):
+    """Of those suspected to have killed the process, these go on now, and no others yet."""
+
+    workflows: tuple[str, ...]
+    """Empty: all of them have."""
+
+
 class DeadLettered(Fact, frozen=True, kw_only=True):
     """A workflow that has not ended was parked. Recorded in the dead letters' own stream."""
 
@@ -495,6 +512,8 @@ Event = (
     | CompensationFailed
     | WorkflowCompleted
     | WorkflowFailed
+    | RecoveryBegan
+    | ProbationBegan
     | DeadLettered
     | DeadLetterRetried
     | DeadLetterResolved

@@ -9,6 +9,7 @@ from beamflow.errors import DefinitionError
 
 __all__ = [
     "DEAD_LETTERS",
+    "RECOVERIES",
     "checked_name",
     "checked_workflow_id",
     "child_id",
@@ -20,6 +21,9 @@ __all__ = [
 
 DEAD_LETTERS = "$dead-letters"
 """The stream that the dead-letter queue keeps for workflows that have not ended."""
+
+RECOVERIES = "$recoveries"
+"""The stream in which engines note who was at work when the one before them died."""
 
 _ID_CHARACTERS_MAX = 512
 

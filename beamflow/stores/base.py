@@ -193,6 +193,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: int
     """Grows by one with each owner; what is written under an older one is refused."""
     expires_at: int
+    inherited: bool = False
+    """Whether the owner before has not given it back: it died."""
 
 
 def encoded(stream: str, expected: int, events: Sequence[Event]) -> list[bytes]:

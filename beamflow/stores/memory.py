@@ -206,14 +206,16 @@ class MemoryStore:
         now, held = self._clock(), self._lease
         if held.owner and self._owner_lives and now < held.expires_at:
             raise StoreLockedError("memory://", held.owner)
-        return self._hold(owner, held.epoch + 1, now + round(ttl_s * 1_000_000))
+        lease = self._hold(owner, held.epoch + 1, now + round(ttl_s * 1_000_000))
+        return replace(lease, inherited=bool(held.owner))
 
     async def renew(self, lease: Lease, ttl_s: float) -> Lease:
         """Extend the lease. The port tells the contract."""
         self._check_open()
         if lease.epoch != self._lease.epoch or not self._lease.owner:
             raise FencedError(lease.epoch)
-        return self._hold(lease.owner, lease.epoch, self._clock() + round(ttl_s * 1_000_000))
+        renewed = self._hold(lease.owner, lease.epoch, self._clock() + round(ttl_s * 1_000_000))
+        return replace(renewed, inherited=lease.inherited)
 
     async def release(self, lease: Lease) -> None:
         """Give the lease back. The port tells the contract."""

@@ -131,6 +131,7 @@ class Folder:
             if connection.execute(MADE).fetchone():
                 rows = connection.execute(
                     "SELECT stream, seq, at, epoch, crc, data FROM beamflow_events "
+                    "WHERE stream != '$recoveries' "
                     "ORDER BY position"
                 )
                 for stream, seq, at, epoch, crc, data in rows:

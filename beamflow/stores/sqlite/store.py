@@ -304,6 +304,7 @@ class SQLiteStore:
         self._check_usable()
         was_held = self._owns_lock()
         os_locked = self._take_lock()
+        (before,) = await self._read(_OWNER, {})
         now = self._clock()
         expires_at = now + round(ttl_s * 1_000_000)
         row = await self._write(
@@ -321,7 +322,7 @@ class SQLiteStore:
                 self._lock.release()
             (holder,) = await self._read(_OWNER, {})
             raise StoreLockedError(repr(self), holder or "an engine that is just stopping")
-        return Lease(owner=owner, epoch=row[0], expires_at=expires_at)
+        return Lease(owner=owner, epoch=row[0], expires_at=expires_at, inherited=before is not None)
 
     async def renew(self, lease: Lease, ttl_s: float) -> Lease:
         """Extend the lease. The port tells the contract."""

@@ -23,6 +23,17 @@ class LeaseSuite(Suite):
         assert lease.epoch >= 1
         assert lease.expires_at == clock.now + 2_500_000
 
+    async def test_whether_the_owner_before_has_died(self, store: Store, clock: StoreClock) -> None:
+        """A lease that was not given back is inherited, one that was is not; renewing changes nothing."""
+        first = await store.claim("first", 10)
+        assert not first.inherited
+        clock.advance(10)
+        second = await store.claim("second", 10)
+        assert second.inherited
+        assert (await store.renew(second, 10)).inherited is second.inherited
+        await store.release(second)
+        assert not (await store.claim("third", 10)).inherited
+
     async def test_a_second_owner_is_refused(self, store: Store, clock: StoreClock) -> None:
         """While the lease runs nobody else gets it, and whoever asks is told who has it."""
         await store.claim("first", 10)

@@ -272,6 +272,8 @@ def test_each_event_changes_an_index_or_is_known_not_to() -> None:
         events.StepCompleted,
         events.StepFailed,
         events.StepHeartbeat,
+        events.RecoveryBegan,
+        events.ProbationBegan,
         events.TimerStarted,
         events.TimerFired,
         events.TimerCancelled,

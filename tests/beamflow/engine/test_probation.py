@@ -1,0 +1,372 @@
+"""Whoever kills the process is found, parked, and told from those who were only there."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beamflow import (
+    DeadLetterReason,
+    Engine,
+    WorkflowParkedError,
+    WorkflowState,
+    step,
+    workflow,
+)
+from beamflow.engine.probation import ALONE_MAX, GROUPS_MAX, Suspect, in_groups, judged
+from beamflow.engine.quarantine import Quarantine
+from beamflow.model.events import Event, ProbationBegan, Recorded, RecoveryBegan
+from beamflow.model.ids import RECOVERIES
+from beamflow.stores.memory import MemoryStore
+from beamflow.stores.url import open_store
+from supervision.testing import ManualClock, settle
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from beamflow.stores.base import Lease
+
+died = asyncio.Event()
+done = asyncio.Event()
+ran: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    global died, done
+    died, done = asyncio.Event(), asyncio.Event()
+    ran.clear()
+
+
+class MortalStore(MemoryStore):
+    """A store to which each end of an engine is a death: the lease is never given back."""
+
+    async def release(self, lease: Lease) -> None:
+        pass
+
+
+@step
+async def kill() -> None:
+    """Take the process along, as far as the test goes: it leaves the engine now."""
+    ran.append("kill")
+    died.set()
+    await asyncio.Event().wait()
+
+
+@step
+async def long() -> str:
+    await done.wait()
+    return "done"
+
+
+@workflow
+async def killer() -> None:
+    await kill()
+
+
+@workflow
+async def innocent() -> str:
+    return await long()
+
+
+@workflow
+async def sleeper() -> str:
+    await asyncio.sleep(1000)
+    return "slept"
+
+
+ALL = [killer, innocent, sleeper]
+
+
+@pytest.fixture
+def store(clock: ManualClock) -> MortalStore:
+    return MortalStore(clock=lambda: int(clock.now() * 1_000_000))
+
+
+async def until_death(clock: ManualClock) -> bool:
+    """Let time pass until the killer strikes; False if it does not."""
+    for _ in range(200):
+        await clock.advance(0.25)
+        if died.is_set():
+            died.clear()
+            return True
+    return False
+
+
+async def test_one_killer_among_sleepers_and_long_steps_is_parked(
+    store: MortalStore, clock: ManualClock
+) -> None:
+    """After three recoveries without progress; nobody else is touched, and all of them come to their end."""
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        for number in range(50):
+            await engine.start(sleeper, id=f"sleeper-{number}")
+        for number in range(5):
+            await engine.start(innocent, id=f"innocent-{number}")
+        await engine.start(killer, id="killer")
+        for number in range(5, 10):
+            await engine.start(innocent, id=f"innocent-{number}")
+        assert await until_death(clock)
+    recoveries = 0
+    while True:
+        async with Engine(store, workflows=ALL, clock=clock) as engine:
+            if await until_death(clock):
+                recoveries += 1
+                continue
+            with pytest.raises(
+                WorkflowParkedError, match="the process died beside it 4 times in a row"
+            ):
+                await engine.handle("killer").result()
+            (letter,) = await engine.dead_letters.list()
+            done.set()
+            await clock.advance(1000)
+            states = {one.state async for one in engine.find() if one.id != "killer"}
+            break
+    assert recoveries == 3
+    assert (letter.workflow_id, letter.reason) == ("killer", DeadLetterReason.POISON)
+    assert states == {WorkflowState.COMPLETED}
+
+
+async def test_a_killer_that_is_sent_round_again_begins_anew(
+    store: MortalStore, clock: ManualClock
+) -> None:
+    """The way out is that of any dead letter."""
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        await engine.start(killer, id="killer")
+        assert await until_death(clock)
+    for _ in range(3):
+        async with Engine(store, workflows=ALL, clock=clock) as engine:
+            assert await until_death(clock)
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        assert not await until_death(clock)
+        assert await engine.dead_letters.retry("killer") == "killer"
+        assert await until_death(clock)
+    assert len(ran) == 5
+
+
+async def test_a_compensation_that_kills_is_found_too(
+    store: MortalStore, clock: ManualClock
+) -> None:
+    @step
+    async def book() -> None:
+        pass
+
+    @book.compensation
+    async def unbook(_none: None) -> None:
+        died.set()
+        await asyncio.Event().wait()
+
+    @workflow
+    async def trip() -> None:
+        await book()
+        raise ValueError
+
+    async with Engine(store, workflows=[trip], clock=clock) as engine:
+        await engine.start(trip, id="one")
+        assert await until_death(clock)
+    for _ in range(3):
+        async with Engine(store, workflows=[trip], clock=clock) as engine:
+            assert await until_death(clock)
+    async with Engine(store, workflows=[trip], clock=clock) as engine:
+        assert not await until_death(clock)
+        with pytest.raises(WorkflowParkedError, match="poison"):
+            await engine.handle("one").result()
+
+
+async def test_who_gets_on_between_deaths_is_no_suspect(
+    store: MortalStore, clock: ManualClock
+) -> None:
+    """Each life of the process records something: the count begins anew."""
+    struck: set[int] = set()
+
+    @step
+    async def strike(number: int) -> None:
+        if number not in struck:
+            struck.add(number)
+            await kill()
+
+    @workflow
+    async def slow_but_sure() -> str:
+        for number in range(8):
+            await strike(number)
+        return "at last"
+
+    async with Engine(store, workflows=[slow_but_sure], clock=clock) as engine:
+        await engine.start(slow_but_sure, id="one")
+        assert await until_death(clock)
+    for _ in range(7):
+        async with Engine(store, workflows=[slow_but_sure], clock=clock) as engine:
+            assert await until_death(clock)
+    async with Engine(store, workflows=[slow_but_sure], clock=clock) as engine:
+        assert await engine.handle("one").result() == "at last"
+
+
+async def test_a_death_holds_nobody_up_who_was_not_there_before(
+    store: MortalStore, clock: ManualClock
+) -> None:
+    """After a first death all go on at once, and new workflows never wait."""
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        await engine.start(innocent, id="first")
+        await settle()
+    done.set()
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        assert await engine.handle("first").result() == "done"
+        assert await (await engine.start(innocent, id="second")).result() == "done"
+    assert clock.monotonic() == 0
+
+
+async def test_suspects_go_on_one_after_the_other(store: MortalStore, clock: ManualClock) -> None:
+    """From the second death on, each has its time alone; new ones do not wait."""
+    for _ in range(2):
+        async with Engine(store, workflows=ALL, clock=clock) as engine:
+            for number in range(3):
+                await engine.start(innocent, id=f"{number}")
+            await settle()
+    begun: list[str] = []
+
+    class Order:
+        async def __call__(self, info: Any, retry: Any, run: Any) -> Any:
+            begun.append(info.workflow_id)
+            return await run()
+
+    engine = Engine(store, workflows=ALL, clock=clock)
+    engine._services.around_step = Order()
+    async with engine:
+        await settle()
+        assert begun == ["0"]
+        await engine.start(innocent, id="new")
+        await settle()
+        assert begun == ["0", "new"]
+        await clock.advance(2.1)
+        assert begun == ["0", "new", "1"]
+        done.set()
+        await settle()
+        assert begun == ["0", "new", "1", "2"]
+        assert await engine.handle("2").result() == "done"
+        events = [one.event for one in await store.read(RECOVERIES)]
+    assert [one.workflows for one in events if isinstance(one, ProbationBegan)] == [
+        ("0",),
+        ("1",),
+        ("2",),
+        (),
+    ]
+
+
+async def test_an_engine_that_was_left_in_order_has_not_died(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """However often: nobody is held, nothing is noted."""
+    for _ in range(6):
+        async with Engine(memory, workflows=ALL, clock=clock) as engine:
+            await engine.start(killer, id="killer")
+            await settle()
+            assert died.is_set()
+            died.clear()
+    await memory.open()
+    assert await memory.read(RECOVERIES) == []
+    await memory.close()
+
+
+async def test_a_held_attempt_can_be_given_up(store: MortalStore, clock: ManualClock) -> None:
+    """By the workflow's own time-out: it does not wait for its turn."""
+
+    @workflow
+    async def impatient() -> str:
+        try:
+            async with asyncio.timeout(1):
+                await long()
+        except TimeoutError:
+            return "without it"
+        return "with it"
+
+    definitions = [*ALL, impatient]
+    for _ in range(2):
+        async with Engine(store, workflows=definitions, clock=clock) as engine:
+            await engine.start(innocent, id="a")
+            await engine.start(impatient, id="b")
+            await settle()
+    async with Engine(store, workflows=definitions, clock=clock) as engine:
+        await clock.advance(1.1)
+        assert await engine.handle("b").result() == "without it"
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+async def test_a_lease_says_whether_the_owner_before_has_died(kind: str, tmp_path: Path) -> None:
+    url = "memory://" if kind == "memory" else f"sqlite:///{tmp_path}/app.db"
+    store = open_store(url, clock=lambda: 0)
+    inherited = []
+    for releases in (True, False, False, True, True):
+        await store.open()
+        lease = await store.claim("the test", 1000)
+        inherited.append(lease.inherited)
+        if releases:
+            await store.release(lease)
+        await store.close()
+    assert inherited == [False, False, True, True, False]
+
+
+# The judgement alone
+
+
+def noted(*events: Event, epoch: int = 7) -> list[Recorded]:
+    return [
+        Recorded(stream=RECOVERIES, seq=seq, time=seq, epoch=epoch, event=event)
+        for seq, event in enumerate(events, 1)
+    ]
+
+
+def test_what_an_owner_before_the_dead_one_has_noted_does_not_count() -> None:
+    history = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
+    assert judged({"a": 5}, history, died=7) == {"a": Suspect(5, 4, 2, is_near=True)}
+    assert judged({"a": 5}, history, died=8) == {"a": Suspect(5, 1, 0)}
+    assert judged({"a": 6}, history, died=7) == {"a": Suspect(6, 1, 0)}
+
+
+def test_only_who_was_alone_is_counted_as_alone() -> None:
+    under_way = RecoveryBegan(under_way={"a": (5, 3, 1), "b": (5, 3, 1)})
+    for group in ((), ("a", "b"), ("b",)):
+        history = noted(
+            under_way, ProbationBegan(workflows=("a",)), ProbationBegan(workflows=group)
+        )
+        assert judged({"a": 5}, history, died=7)["a"].alone == 0
+    assert judged({"a": 5}, noted(under_way), died=7)["a"].alone == 0
+
+
+@pytest.mark.parametrize("count", [1, 2, 16, 17, 100, 1000, 5000])
+def test_a_killer_among_many_is_found_in_few_deaths(count: int) -> None:
+    """Each death leaves a sixteenth of the suspects, at last one, who has to do it twice."""
+    names = [f"{number:04}" for number in range(count)]
+    for guilty in {names[0], names[-1], names[count // 2]}:
+        history: list[Recorded] = []
+        deaths = 0
+        while True:
+            deaths += 1
+            suspects = judged(dict.fromkeys(names, 5), history, died=7)
+            if suspects[guilty].alone >= ALONE_MAX:
+                break
+            assert all(one.alone < ALONE_MAX for one in suspects.values())
+            groups = in_groups(suspects)
+            assert len(groups) <= 2 * GROUPS_MAX
+            notes: list[Event] = [
+                RecoveryBegan(under_way={key: tuple(one[:3]) for key, one in suspects.items()})
+            ]
+            for group in groups:
+                notes.append(ProbationBegan(workflows=group))
+                if guilty in group:
+                    break
+            history = noted(*notes)
+        assert deaths <= 4 + 3
+
+
+async def test_the_gates() -> None:
+    quarantine = Quarantine(7)
+    first = asyncio.ensure_future(quarantine.passes("a", 5))
+    await settle()
+    quarantine.hold_no_more()
+    again = asyncio.ensure_future(quarantine.passes("a", 5))
+    await quarantine.passes("b", 1)
+    await settle()
+    assert (first.done(), again.done(), quarantine.held) == (False, False, {"a": 5})
+    quarantine.open(["a", "b"])
+    await asyncio.gather(first, again)
