@@ -386,6 +386,7 @@ class Engine:
         problem = system.ref.cause
         error = EngineStoppedError(f"the engine has given up: {problem}")
         error.__cause__ = problem
+        self._services.given_up = error
         self._services.all_ended(error)
 
 

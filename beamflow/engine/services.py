@@ -88,6 +88,7 @@ class Services:
         quarantine: what holds the attempts of workflows that were woken after the death of a process.
         crashes: how often a workflow's actor has crashed since it last got on, by id.
         stopped: whether the engine has not been entered, was left, or has given up.
+        given_up: why it has given up by itself, once it has.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class Services:
         self.quarantine: Quarantine | None = None
         self.crashes: dict[str, int] = {}
         self.stopped = True
+        self.given_up: EngineStoppedError | None = None
         self._ends: dict[str, list[asyncio.Future[Event]]] = {}
         self._followers: dict[str, list[asyncio.Event]] = {}
 
@@ -133,6 +135,8 @@ class Services:
     def opened(self) -> Store:
         """The store; raises `EngineStoppedError` while it is not open."""
         if self.lease is None:
+            if self.given_up is not None:
+                raise EngineStoppedError(f"{self.given_up}") from self.given_up.__cause__
             message = (
                 "the engine is not running; use it inside `async with Engine(...) as engine:`"
                 if self.stopped
@@ -184,6 +188,7 @@ class Services:
     def begin(self) -> None:
         """Forget what an earlier life of the engine has left."""
         self.stopped = False
+        self.given_up = None
         self.actors.clear()
         self.crashes.clear()
 

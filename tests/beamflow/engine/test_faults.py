@@ -217,6 +217,8 @@ async def test_two_engines_whose_clocks_differ(tmp_path: Path, ahead: float) -> 
             await first.handle("one").signal("word", "from the past")
         with pytest.raises(EngineStoppedError, match="has given up"):
             await waiting
+        with pytest.raises(EngineStoppedError, match="has given up"):
+            await first.handle("one").status()
         await second.handle("one").signal("word", "ends")
         await other.advance(11)
         assert await second.handle("one").result() == "one ends"
