@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from random import Random
 
+    from beamflow.authoring.idempotency import SharedKey
     from beamflow.model.codec import Payload
     from beamflow.model.events import CompensationFailed, Note
 
@@ -44,9 +45,16 @@ class WorkflowRuntime(asyncio.AbstractEventLoop):
 
     @abc.abstractmethod
     def call_step(
-        self, step: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        step: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shared: SharedKey | None = None,
     ) -> Coroutine[Any, Any, Any]:
-        """Ask for a step; the coroutine returns its result or raises its error."""
+        """Ask for a step; the coroutine returns its result or raises its error.
+
+        With a key the result is shared by all workflows that ask for the step with it.
+        """
 
     @abc.abstractmethod
     def call_child(

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast,
 
 import anyio.to_thread
 
+from beamflow.authoring.idempotency import checked_key
 from beamflow.authoring.namespace import local_names
 from beamflow.authoring.runtime import current_runtime
 from beamflow.authoring.signature import Signature
@@ -142,6 +143,42 @@ class Step(_Durable[P, R_co]):
         if runtime is not None:
             return runtime.call_step(self, args, kwargs)
         return self.run(*args, **kwargs)
+
+    def idempotent(self, key: str, *, ttl: float) -> Callable[P, Coroutine[object, None, R_co]]:
+        """Share the result with every workflow of the engine: ``charge.idempotent(key, ttl=60)(order)``.
+
+        The first call of this step with the key runs the body; while its result is kept, every
+        other one in any workflow returns that result and runs nothing, whatever its arguments.
+        While one is at it, the others wait; when it fails for good, or its workflow ends or stands
+        still before it has completed, the next one takes over. All of them hand the body the same
+        ``current_step().idempotency_key``, made from the name of the step and the key. Outside a
+        workflow the step just runs.
+
+        Args:
+            key: names the effect, as ``f"charge:{order.id}"``; 1 to 512 printable characters.
+            ttl: seconds for which the result is kept once it is recorded, by the engine's clock. An
+                outside service may remember the idempotency key for longer: put the period into the
+                key, then.
+
+        Raises:
+            DefinitionError: the key or the time makes no sense, or the step has a compensation:
+                what many share, none of them can undo.
+        """
+        shared = checked_key(self.name, key, ttl)
+        if self.compensated_by is not None:
+            message = (
+                f"step {self.name!r} has a compensation and cannot be shared by a key: one workflow "
+                f"would undo what the others rely on"
+            )
+            raise DefinitionError(message)
+
+        def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[object, None, R_co]:
+            runtime = current_runtime()
+            if runtime is not None:
+                return runtime.call_step(self, args, kwargs, shared)
+            return self.run(*args, **kwargs)
+
+        return call
 
     @functools.cached_property
     def signature(self) -> Signature:

@@ -18,23 +18,25 @@ from beamflow.engine.heartbeat import Pulse
 from beamflow.engine.messages import Beat, Dropped
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.engine.transactions import Loan
-from beamflow.errors import DefinitionError, StepTimeoutError, TransactionError, said
+from beamflow.errors import DefinitionError, PayloadError, StepTimeoutError, TransactionError, said
 from beamflow.model.events import (
     CompensationCompleted,
     CompensationFailed,
     StepCompleted,
     StepFailed,
 )
-from beamflow.model.ids import idempotency_key
+from beamflow.model.ids import idempotency_key, shared_idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from beamflow.authoring.idempotency import SharedKey
     from beamflow.authoring.step import Compensation, Step
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
     from beamflow.engine.step_call import StepCall
     from beamflow.model.events import Failure
+    from beamflow.stores.base import Kept
 
 __all__ = [
     "GRACE_S",
@@ -64,6 +66,9 @@ class AttemptHost(Protocol):
 
     def tell(self, message: object) -> None:
         """Pass something on to the workflow."""
+
+    async def kept(self, call: StepCall, key: str) -> Kept | None:
+        """Return the result that is shared under a key; with None the attempt is to make it."""
 
 
 class Attempt(RunningStep):
@@ -142,6 +147,11 @@ class Attempt(RunningStep):
         """
         self._host = host
         self._started_at = self._services.now()
+        if self.call.shared is not None:
+            shared = await self._shared(self.call.shared, host)
+            if shared is not None:
+                return shared
+            self._started_at = self._services.now()
         running_step.set(self)
         try:
             args, kwargs = self._arguments()
@@ -236,6 +246,31 @@ class Attempt(RunningStep):
             self._host.tell(outcome)
 
     # Running it
+
+    async def _shared(self, shared: SharedKey, host: AttemptHost) -> Attempted | None:
+        """Return what another workflow has made already, or None; waits for one that is at it."""
+        deadline = self.call.deadline
+        left_s = None if deadline is None else max(0.0, (deadline - self._services.now()) / 1e6)
+        try:
+            with TimeLimit(self._services.clock, left_s):
+                kept = await host.kept(self.call, shared.key)
+            return None if kept is None else self._taken_over(kept)
+        except (TimeoutError, PayloadError) as error:
+            late = isinstance(error, TimeoutError)
+            return self.failed(self._too_late_after(None) if late else error)
+
+    def _taken_over(self, kept: Kept) -> Attempted:
+        call = self.call
+        event = StepCompleted(
+            op=call.op,
+            name=call.step.name,
+            digest=call.digest,
+            result=kept.result,
+            started_at=self._started_at,
+            attempt=self.number,
+            taken_from=kept.workflow_id,
+        )
+        return Attempted(event, call.step.signature.result.decode(kept.result))
 
     def _check_loan(self, loan: Loan) -> None:
         """See that what was written in the transaction can be kept."""
@@ -405,7 +440,9 @@ class StepAttempt(Attempt):
 
     @property
     def idempotency_key(self) -> str:
-        """The same for all attempts."""
+        """The same for all attempts, and for all workflows that share the result."""
+        if self.call.shared is not None:
+            return shared_idempotency_key(self.call.step.name, self.call.shared.key)
         return idempotency_key(self._workflow_id, self.call.op, self.run)
 
     def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -424,6 +461,9 @@ class StepAttempt(Attempt):
             started_at=self._started_at,
             attempt=self.number,
         )
+        if call.shared is not None:
+            expires_at = self._services.now() + round(call.shared.ttl_s * 1e6)
+            event = msgspec.structs.replace(event, key=call.shared.key, expires_at=expires_at)
         return Attempted(event, value)
 
     def _failure(self, error: BaseException, retry_at: int | None) -> StepFailed:

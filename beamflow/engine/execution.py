@@ -88,6 +88,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Coroutine, Sequence
 
     from beamflow.authoring.handlers import Handler
+    from beamflow.authoring.idempotency import SharedKey
     from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
     from beamflow.authoring.workflow import Workflow
@@ -348,12 +349,17 @@ class Execution(WorkflowLoop):
         return self._random
 
     async def call_step(
-        self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        step: Step[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        shared: SharedKey | None = None,
     ) -> Any:
         """Issue a step and wait for its outcome."""
         arguments = step.signature.arguments
         payload = arguments.encode(args, kwargs)
         call = StepCall(step, payload, arguments.decode(payload), self.create_future())
+        call.shared = shared
         if step.deadline is not None:
             call.deadline = self.now + round(step.deadline * MICROSECONDS)
         self.issued.append(call)

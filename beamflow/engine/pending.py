@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from beamflow import log
 from beamflow.engine.attempt import CompensationAttempt, StepAttempt
 from beamflow.engine.messages import Dropped, Due, Rung
+from beamflow.engine.sharing import Claims
 from beamflow.engine.steering import Alarm
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from beamflow.engine.services import Services
     from beamflow.engine.timers import TimerEntry
     from beamflow.engine.transactions import Loan
+    from beamflow.stores.base import Kept
     from supervision import Actor
 
 __all__ = ["Pending"]
@@ -39,6 +41,7 @@ class Pending:
         timers: timers of the code, and waits before an attempt, by op.
         loans: transactions that attempts have asked for.
         resumed_at: the last event of the log that the workflow was woken with; 0 if it was not.
+        claims: keys of shared results that steps are at, once there has been one.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Pending:
         "_services",
         "_workflow_id",
         "attempts",
+        "claims",
         "loans",
         "resumed_at",
         "run",
@@ -62,6 +66,7 @@ class Pending:
         self.timers: dict[int, TimerEntry] = {}
         self.loans: tuple[Loan, ...] = ()
         self.resumed_at = 0
+        self.claims: Claims | None = None
 
     def run_step(self, call: StepCall) -> None:
         """Make the next attempt of a step, when it is time."""
@@ -89,8 +94,14 @@ class Pending:
         attempt = self.attempts.get(op)
         if attempt is None:
             self.disarm(op)
+            self.let_go(op)
         elif call is None or call.step.compensated_by is None:
             attempt.cancel()
+
+    def let_go(self, op: int) -> None:
+        """Let somebody else make the shared result that a step was at, if it was at one."""
+        if self.claims is not None:
+            self.claims.let_go(op)
 
     def over(self, op: int) -> None:
         """Forget an attempt that has come to its end."""
@@ -115,6 +126,8 @@ class Pending:
             attempt.cancel()
             self._let_go(attempt)
         self.attempts.clear()
+        if self.claims is not None:
+            self.claims.let_go_of_all()
 
     def set_alarms(self, alarms: Mapping[Alarm, int]) -> None:
         """Cast a `Rung` to the actor at each of these times, and for no other alarm."""
@@ -133,8 +146,19 @@ class Pending:
         for timer in self.timers.values():
             timer.cancel()
         self.timers.clear()
+        if self.claims is not None:
+            self.claims.close()
 
     # For the attempts
+
+    async def kept(self, call: StepCall, key: str) -> Kept | None:
+        """Return the result that is shared under a key; with None this attempt is to make it."""
+        if self.claims is None:
+            self.claims = Claims(self._services.keys)
+        services = self._services
+        return await self.claims.find(
+            services.opened, call.op, (call.step.name, key), services.now()
+        )
 
     def tell(self, message: object) -> None:
         """Pass something on to the workflow."""

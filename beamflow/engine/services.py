@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.engine.processes import Processes
+from beamflow.engine.sharing import Keys
 from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError
@@ -80,6 +81,7 @@ class Services:
         watched: whether a watchdog looks for what blocks the loop, and names tasks.
         timers: callbacks of the wall clock.
         lease: the right to write, while the store is open.
+        keys: what somebody is at whose result all workflows share.
         others: what the actor of one workflow may have done with other ones.
         around_step: what stands around each attempt, if anything does.
         actors: the workflows in memory, by id.
@@ -110,6 +112,7 @@ class Services:
         self.processes = Processes(processes)
         self.watched = False
         self.timers = TimerQueue(clock)
+        self.keys = Keys()
         self.others: Others | None = None
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from msgspec import Raw
 
+    from beamflow.authoring.idempotency import SharedKey
     from beamflow.authoring.saga import Saga
     from beamflow.authoring.step import Step
 
@@ -37,6 +38,7 @@ class StepCall:
         deadline: when it must be done, microseconds; None for no limit.
         heartbeat: what an attempt has told last of how far it is, as JSON.
         saga: the innermost saga around the call, for a step with a compensation.
+        shared: the key under which all workflows share the result, if they do.
     """
 
     __slots__ = (
@@ -52,6 +54,7 @@ class StepCall:
         "result",
         "retry_at",
         "saga",
+        "shared",
         "step",
     )
 
@@ -75,6 +78,7 @@ class StepCall:
         self.saga: Saga | None = None if step.compensated_by is None else current_saga.get()
         self.deadline: int | None = None
         self.heartbeat: Raw | None = None
+        self.shared: SharedKey | None = None
 
     def take_arguments(self) -> _Arguments:
         """Return the arguments for the body: nobody else has these objects, or gets them again."""

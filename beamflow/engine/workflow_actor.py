@@ -348,6 +348,7 @@ class WorkflowActor(Actor):
                 return ()
             case Dropped():
                 self._pending.over(message.op)
+                self._pending.let_go(message.op)
                 return ()
             case Beat():
                 if message.op not in self._code.calls:
@@ -413,6 +414,8 @@ class WorkflowActor(Actor):
             services.crashes.pop(self.workflow_id, None)
         if self._reception.ledger is not None:
             self._reception.replied(events)
+        if self._pending.claims is not None:
+            self._pending.claims.recorded(events)
         services.grown(self.workflow_id)
 
     async def _began(self, started: WorkflowStarted) -> bool:

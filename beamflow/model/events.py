@@ -189,6 +189,12 @@ class StepCompleted(Fact, frozen=True, kw_only=True):
     started_at: int
     """When the attempt that completed began."""
     attempt: int = 1
+    key: str = ""
+    """The key under which all workflows share the result, if they do."""
+    expires_at: int = 0
+    """Until when they do."""
+    taken_from: str = ""
+    """Id of the workflow whose result it is: the body did not run here."""
 
 
 class StepFailed(Fact, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ __all__ = [
     "child_id",
     "digest",
     "idempotency_key",
+    "shared_idempotency_key",
     "uuid4",
     "uuid7",
 ]
@@ -69,6 +70,11 @@ def checked_name(name: object, what: str) -> str:
 def idempotency_key(workflow_id: str, op: int, run: int = 0) -> str:
     """Name the effect of one command: the same over all its attempts and restarts."""
     return f"{workflow_id}/{run}.{op}" if run else f"{workflow_id}/{op}"
+
+
+def shared_idempotency_key(step: str, key: str) -> str:
+    """Name the effect of a step whose result is shared; no workflow's id begins with "$"."""
+    return f"${step}:{key}"
 
 
 def child_id(parent: str, op: int, run: int = 0) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "DeadLetterPage",
     "DeadLetterQuery",
     "DeadLetterState",
+    "Kept",
     "Lease",
     "Leases",
     "Log",
@@ -184,6 +185,17 @@ class DeadLetterPage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     items: tuple[DeadLetter, ...]
     cursor: str | None
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The result of a step that all workflows share, by the key it was called with."""
+
+    step: str
+    key: str
+    workflow_id: str
+    """Which workflow ran the body."""
+    result: Raw
+    expires_at: int
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -349,6 +361,9 @@ class Log(Protocol):
 
     async def summary(self, workflow_id: str) -> Summary | None:
         """Return the summary of one workflow, or None."""
+
+    async def kept(self, step: str, key: str, now: int) -> Kept | None:
+        """Return the result that is shared under a key of a step, or None when it has expired."""
 
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """Return one page of dead letters, oldest first; raises ValueError as `find` does."""

@@ -25,6 +25,7 @@ from beamflow.stores.base import (
     DeadLetterPage,
     DeadLetterQuery,
     DeadLetterState,
+    Kept,
     Lease,
     Page,
     Summary,
@@ -43,6 +44,7 @@ from beamflow.stores.projection import (
     LetterClosed,
     LetterOpened,
     Projection,
+    ResultKept,
     WorkflowMoved,
     WorkflowOpened,
     WorkflowUpdated,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryStore"]
 
+_KEPT_MIN = 64
+"""Shared results from which on it is worth looking for those that have expired."""
 _UPDATED = ("cancelling", "progress", "run", "run_seq")
 
 
@@ -87,6 +91,8 @@ class MemoryStore:
         self._summaries: dict[str, Summary] = {}
         self._starts: list[tuple[int, str]] = []
         self._letters: dict[str, list[DeadLetter]] = {}
+        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept_max = _KEPT_MIN
         self._lease = Lease(owner="", epoch=0, expires_at=0)
         self._owner_lives = False
         self._is_open = False
@@ -113,6 +119,7 @@ class MemoryStore:
         self._summaries.clear()
         self._starts.clear()
         self._letters.clear()
+        self._kept.clear()
         for record in records:
             for change in project(record.stream, record.seq, record.time, record.event):
                 self._apply(change)
@@ -180,6 +187,12 @@ class MemoryStore:
         """Return the summary of one workflow, or None."""
         self._check_open()
         return self._summaries.get(workflow_id)
+
+    async def kept(self, step: str, key: str, now: int) -> Kept | None:
+        """Return the result that is shared under a key. The port tells the contract."""
+        self._check_open()
+        kept = self._kept.get((step, key))
+        return kept if kept is not None and kept.expires_at > now else None
 
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """Return one page of dead letters. The port tells the contract."""
@@ -253,10 +266,18 @@ class MemoryStore:
                 letters.append(replace(letter, number=len(letters) + 1))
             case LetterClosed():
                 self._close_letter(change)
+            case ResultKept(kept=kept):
+                self._kept[kept.step, kept.key] = kept
+                if len(self._kept) >= self._kept_max:
+                    self._forget_expired(change.time)
             case _:
                 changing = self._summaries.get(change.id)
                 if changing is not None:
                     self._summaries[change.id] = _changed(changing, change)
+
+    def _forget_expired(self, now: int) -> None:
+        self._kept = {key: kept for key, kept in self._kept.items() if kept.expires_at > now}
+        self._kept_max = max(_KEPT_MIN, 2 * len(self._kept))
 
     def _close_letter(self, change: LetterClosed) -> None:
         for letter in reversed(self._letters.get(change.workflow_id, ())):

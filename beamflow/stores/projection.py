@@ -26,6 +26,7 @@ from beamflow.model.events import (
     Event,
     Failure,
     ProgressReported,
+    StepCompleted,
     WorkflowBegan,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -38,7 +39,7 @@ from beamflow.model.events import (
     WorkflowStarted,
 )
 from beamflow.model.status import WorkflowState
-from beamflow.stores.base import DeadLetter, DeadLetterState, Progress, Summary
+from beamflow.stores.base import DeadLetter, DeadLetterState, Kept, Progress, Summary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,6 +49,7 @@ __all__ = [
     "LetterClosed",
     "LetterOpened",
     "Projection",
+    "ResultKept",
     "WorkflowMoved",
     "WorkflowOpened",
     "WorkflowUpdated",
@@ -110,8 +112,21 @@ class LetterClosed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     outcome: WorkflowState | None = None
 
 
+class ResultKept(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The result of a step is shared from here on; those that have expired need not be kept."""
+
+    kept: Kept
+    time: int
+
+
 Projection = (
-    WorkflowOpened | WorkflowMoved | WorkflowUpdated | LabelsChanged | LetterOpened | LetterClosed
+    WorkflowOpened
+    | WorkflowMoved
+    | WorkflowUpdated
+    | LabelsChanged
+    | LetterOpened
+    | LetterClosed
+    | ResultKept
 )
 
 
@@ -124,8 +139,23 @@ def project(stream: str, seq: int, time: int, event: Event) -> tuple[Projection,
         time: when it was recorded.
         event: the event.
     """
+    if type(event) is StepCompleted:  # most events are, and hardly any of them is shared
+        return (_kept(stream, time, event),) if event.key else ()
     derive = _DERIVED.get(type(event))
     return () if derive is None else tuple(derive(stream, seq, time, event))
+
+
+def _kept(stream: str, time: int, event: StepCompleted) -> ResultKept:
+    return ResultKept(
+        time=time,
+        kept=Kept(
+            step=event.name,
+            key=event.key,
+            workflow_id=stream,
+            result=event.result,
+            expires_at=event.expires_at,
+        ),
+    )
 
 
 def _started(stream: str, _seq: int, time: int, event: WorkflowStarted) -> Iterator[Projection]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from beamflow.stores.base import (
         DeadLetterPage,
         DeadLetterQuery,
+        Kept,
         Lease,
         Page,
         Store,
@@ -217,6 +218,10 @@ class FaultyStore:
         return await self._reading(
             f"summary {workflow_id}", lambda: self._store.summary(workflow_id)
         )
+
+    async def kept(self, step: str, key: str, now: int) -> Kept | None:
+        """Look up, or fail to."""
+        return await self._reading(f"kept {key}", lambda: self._store.kept(step, key, now))
 
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """List, or fail to."""

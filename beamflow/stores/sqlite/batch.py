@@ -13,6 +13,7 @@ from beamflow.stores.projection import (
     LetterClosed,
     LetterOpened,
     Projection,
+    ResultKept,
     WorkflowMoved,
     WorkflowOpened,
     WorkflowUpdated,
@@ -32,7 +33,7 @@ _ROWS_MAX = 500
 that holds everybody makes the loop and the writer take turns."""
 _BYTES_MAX = 8 * 1024 * 1024
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
-_WORKFLOW_UPDATED, _LABELS_CHANGED = range(5, 7)
+_WORKFLOW_UPDATED, _LABELS_CHANGED, _RESULT_KEPT = range(5, 8)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(tuple[int, str, int, int, int, int, int, int])
@@ -120,6 +121,8 @@ def _change(change: Projection) -> tuple[int, str, bytes]:
             return _WORKFLOW_UPDATED, change.id, _encoder.encode(change)
         case LabelsChanged():
             return _LABELS_CHANGED, change.id, _encoder.encode(labels_change(change))
+        case ResultKept(kept=kept):
+            return _RESULT_KEPT, kept.workflow_id, _encoder.encode(kept)
         case LetterOpened(letter=letter):
             return _LETTER_OPENED, letter.workflow_id, _encoder.encode(letter)
         case LetterClosed():

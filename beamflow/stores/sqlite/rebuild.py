@@ -19,7 +19,9 @@ __all__ = ["rebuild"]
 _AT_A_TIME = 2_000
 _EVENTS = statement("sqlite", "all_events")
 _COMMIT = statement("sqlite", "commit")
-_CLEAR = [statement("sqlite", f"clear_{table}") for table in ("workflows", "labels", "letters")]
+_CLEAR = [
+    statement("sqlite", f"clear_{table}") for table in ("workflows", "labels", "letters", "results")
+]
 
 
 async def rebuild(connection: aiosqlite.Connection) -> None:

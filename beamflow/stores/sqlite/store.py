@@ -33,6 +33,7 @@ from beamflow.stores.base import (
     DeadLetterPage,
     DeadLetterQuery,
     DeadLetterState,
+    Kept,
     Lease,
     Page,
     Summary,
@@ -70,6 +71,7 @@ _CHECKPOINT_PAGES = 1_000
 
 _COMMIT = statement("sqlite", "commit")
 _READ = statement("sqlite", "read")
+_KEPT = statement("sqlite", "kept")
 _SUMMARY = statement("sqlite", "summary")
 _DEAD_LETTERS = statement("sqlite", "dead_letters")
 _DEAD_LETTERS_OF = statement("sqlite", "dead_letters_of")
@@ -82,6 +84,7 @@ _places = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
 _summary = msgspec.json.Decoder(Summary)
 _summaries = msgspec.json.Decoder(list[Summary])
 _counts = msgspec.json.Decoder(dict[WorkflowState, int])
+_kept = msgspec.json.Decoder(Kept)
 _letter = msgspec.json.Decoder(DeadLetter)
 _letters = msgspec.json.Decoder(
     list[tuple[str, int, WorkflowState, DeadLetterState, int | None, str, str]]
@@ -265,6 +268,11 @@ class SQLiteStore:
         """Return the summary of one workflow, or None."""
         row = await self._read(_SUMMARY, {"id": workflow_id})
         return _in_order(self._decoded(_summary, row[0])) if row else None
+
+    async def kept(self, step: str, key: str, now: int) -> Kept | None:
+        """Return the result that is shared under a key. The port tells the contract."""
+        row = await self._read(_KEPT, {"step": step, "key": key, "now": now})
+        return self._decoded(_kept, row[0]) if row else None
 
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """Return one page of dead letters. The port tells the contract."""

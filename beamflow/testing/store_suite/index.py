@@ -37,6 +37,7 @@ from beamflow.stores.base import (
     DeadLetter,
     DeadLetterQuery,
     DeadLetterState,
+    Kept,
     Lease,
     Store,
     Summary,
@@ -47,6 +48,7 @@ from beamflow.stores.projection import (
     LetterClosed,
     LetterOpened,
     Projection,
+    ResultKept,
     WorkflowMoved,
     WorkflowOpened,
     WorkflowUpdated,
@@ -59,6 +61,7 @@ from beamflow.testing.store_suite.samples import (
     failure,
     not_compensated,
     parked,
+    shared,
     started,
     stepped,
 )
@@ -76,6 +79,7 @@ class _Index:
     def __init__(self, records: Sequence[Recorded]) -> None:
         self.summaries: dict[str, Summary] = {}
         self.letters: dict[tuple[str, int], DeadLetter] = {}
+        self.kept: dict[tuple[str, str], Kept] = {}
         for record in records:
             for change in project(record.stream, record.seq, record.time, record.event):
                 self._apply(change)
@@ -103,6 +107,8 @@ class _Index:
                 self.letters[letter.workflow_id, number] = replace(letter, number=number)
             case LetterClosed():
                 self._close(change)
+            case ResultKept(kept=kept):
+                self.kept[kept.step, kept.key] = kept
 
     def _change(self, workflow_id: str, **fields: object) -> None:
         self.summaries[workflow_id] = replace(self.summaries[workflow_id], **fields)
@@ -244,6 +250,13 @@ class IndexSuite(Suite):
         ),
         (
             ("a", started()),
+            ("a", shared("k", b'"first"', START + 50)),
+            ("a", shared("other", b"1", START + 50)),
+            ("b", started()),
+            ("b", shared("k", b'"\\u0000"', START + 90)),
+        ),
+        (
+            ("a", started()),
             ("b", started("other")),
             ("a", failed()),
             (DEAD_LETTERS, DeadLetterResolved(workflow_id="a", note="refunded by hand")),
@@ -280,6 +293,8 @@ class IndexSuite(Suite):
         assert {summary.id: summary for summary in found.items} == index.summaries
         letters = await store.dead_letters(DeadLetterQuery(states=None))
         assert {(one.workflow_id, one.number): one for one in letters.items} == index.letters
+        for key in ("k", "other"):
+            assert await store.kept("reserve", key, START) == index.kept.get(("reserve", key))
 
     async def test_a_rebuild_derives_all_that_is_shown(
         self, served: ServedStore, lease: Lease
@@ -296,6 +311,22 @@ class IndexSuite(Suite):
         before = await store.find(WorkflowQuery()), await store.dead_letters(every)
         await served.rebuild()
         assert (await store.find(WorkflowQuery()), await store.dead_letters(every)) == before
+
+    async def test_a_shared_result_expires(self, served: ServedStore, lease: Lease) -> None:
+        """It is there until its time, under its step and key only; in the end it leaves the store."""
+        store = served.store
+        await store.append("a", 0, [started()], time=START, epoch=lease.epoch)
+        for number in range(200):
+            result = shared(f"{number}", b"%d" % number, START + number + 10)
+            await store.append("a", number + 1, [result], time=START + number, epoch=lease.epoch)
+        for _ in range(2):
+            kept = await store.kept("reserve", "199", START + 208)
+            assert kept is not None
+            assert (kept.workflow_id, bytes(kept.result)) == ("a", b"199")
+            assert await store.kept("reserve", "199", START + 209) is None
+            assert await store.kept("other", "199", START) is None
+            assert await store.kept("reserve", "0", START) is None
+            await served.rebuild()
 
     async def _start(self, store: Store, lease: Lease, *starts: tuple[str, int, str]) -> None:
         for workflow_id, time, workflow in starts:

@@ -24,6 +24,7 @@ __all__ = [
     "failure",
     "not_compensated",
     "parked",
+    "shared",
     "started",
     "stepped",
 ]
@@ -86,4 +87,17 @@ def not_compensated(retry_at: int | None = None) -> CompensationFailed:
         workflow="onboard",
         step="reserve",
         input=Raw(b"[7]"),
+    )
+
+
+def shared(key: str, result: bytes, expires_at: int) -> StepCompleted:
+    """Make an event whose result all workflows share."""
+    return StepCompleted(
+        op=1,
+        name="reserve",
+        digest="d",
+        result=Raw(result),
+        started_at=START,
+        key=key,
+        expires_at=expires_at,
     )

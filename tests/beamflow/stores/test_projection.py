@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from msgspec import UNSET, Raw
@@ -21,6 +21,7 @@ from beamflow.model.events import (
     Event,
     Failure,
     ProgressReported,
+    StepCompleted,
     WorkflowBegan,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -34,11 +35,12 @@ from beamflow.model.events import (
 )
 from beamflow.model.status import WorkflowState
 from beamflow.stores import projection
-from beamflow.stores.base import DeadLetter, DeadLetterState, Progress, Summary
+from beamflow.stores.base import DeadLetter, DeadLetterState, Kept, Progress, Summary
 from beamflow.stores.projection import (
     LabelsChanged,
     LetterClosed,
     LetterOpened,
+    ResultKept,
     WorkflowMoved,
     WorkflowOpened,
     WorkflowUpdated,
@@ -249,6 +251,20 @@ def test_a_compensation_that_the_workflow_goes_on_from_leaves_a_letter() -> None
     assert project("a", 5, 7, CompensationFailed(op=2, name="pay", error=ERROR, started_at=1)) == ()
 
 
+def test_a_shared_result_is_kept() -> None:
+    """One that was taken from another workflow, or is not shared at all, changes nothing."""
+
+    def completed(**fields: Any) -> StepCompleted:
+        return StepCompleted(op=1, name="pay", digest="d", result=Raw(b"1"), started_at=1, **fields)
+
+    (kept,) = project("a", 2, 7, completed(key="k", expires_at=9))
+    assert isinstance(kept, ResultKept)
+    assert kept.time == 7
+    assert kept.kept == Kept(step="pay", key="k", workflow_id="a", result=Raw(b"1"), expires_at=9)
+    assert project("a", 2, 7, completed(taken_from="b")) == ()
+    assert project("a", 2, 7, completed()) == ()
+
+
 def test_a_copy_shows_what_its_original_had_reported() -> None:
     """Progress, tags and attributes are taken over; states and letters are its own."""
     taken = (
@@ -269,7 +285,6 @@ def test_a_copy_shows_what_its_original_had_reported() -> None:
 def test_each_event_changes_an_index_or_is_known_not_to() -> None:
     """A new event cannot be forgotten here."""
     silent = {
-        events.StepCompleted,
         events.StepFailed,
         events.StepHeartbeat,
         events.RecoveryBegan,
@@ -289,5 +304,6 @@ def test_each_event_changes_an_index_or_is_known_not_to() -> None:
         events.PatchMarked,
         events.CompensationCompleted,
     }
-    assert {*projection._DERIVED} | silent == set(get_args(Event))
-    assert not {*projection._DERIVED} & silent
+    loud = {*projection._DERIVED, StepCompleted}
+    assert loud | silent == set(get_args(Event))
+    assert not loud & silent

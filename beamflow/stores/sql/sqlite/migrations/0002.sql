@@ -184,3 +184,25 @@ BEGIN
     id = NEW.stream
     AND (kind, name) IN (SELECT value ->> 0, value ->> 1 FROM json_each(NEW.data, '$.take'));
 END;
+
+-- Results of steps that all workflows share, until they expire.
+CREATE TABLE beamflow_results (
+  step TEXT NOT NULL,
+  key TEXT NOT NULL,
+  expires_at INTEGER NOT NULL,
+  kept TEXT NOT NULL,
+  UNIQUE (step, key)
+) STRICT;
+
+CREATE INDEX beamflow_results_by_end ON beamflow_results (expires_at);
+
+-- Each one that comes takes a few away that have expired before: there are never many more than are in use.
+CREATE TRIGGER beamflow_journal_result_kept INSTEAD OF INSERT ON beamflow_journal WHEN NEW.kind = 7
+BEGIN
+  DELETE FROM beamflow_results
+  WHERE rowid IN (
+    SELECT rowid FROM beamflow_results WHERE expires_at <= NEW.at ORDER BY expires_at LIMIT 10
+  );
+  INSERT OR REPLACE INTO beamflow_results (step, key, expires_at, kept)
+  VALUES (NEW.data ->> 'step', NEW.data ->> 'key', NEW.data ->> 'expires_at', NEW.data);
+END;

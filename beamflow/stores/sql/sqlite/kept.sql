@@ -1,0 +1,3 @@
+SELECT kept
+FROM beamflow_results
+WHERE step = :step AND key = :key AND expires_at > :now
