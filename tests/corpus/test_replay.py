@@ -56,6 +56,7 @@ def test_every_kind_of_event_is_there(histories: list[list[Recorded]]) -> None:
     assert {kind.__name__ for kind in typing.get_args(Event)} - there == of_dead_letters
 
 
+@pytest.mark.invariant("I5")
 def test_a_log_is_replayed_alike_everywhere(
     histories: list[list[Recorded]], tmp_path: Path
 ) -> None:
