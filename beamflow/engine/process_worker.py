@@ -132,7 +132,10 @@ def main(ours: socket.socket) -> NoReturn:
     Thread(target=_listen, args=(ours, jobs), daemon=True).start()
     worker = _Worker(ours)
     while True:
-        worker.do(jobs.get())
+        try:
+            worker.do(jobs.get())
+        except ConnectionError:  # the engine's process was killed while the body ran
+            os._exit(0)
 
 
 def _listen(ours: socket.socket, jobs: SimpleQueue[Job]) -> None:

@@ -283,3 +283,23 @@ def test_only_what_can_be_imported_runs_in_a_process() -> None:
 def test_the_error_can_be_told_apart() -> None:
     error = StepProcessError("spin", -9)
     assert (error.step, error.exit_code) == ("spin", -9)
+
+
+def test_a_worker_that_nobody_listens_to_ends_without_a_word() -> None:
+    """It used to show a traceback on the host's standard error after a kill of the engine."""
+    program = """
+import socket
+from msgspec import Raw
+from beamflow.authoring.running_step import StepInfo
+from beamflow.engine.process_worker import Job, frame, main
+
+engine, worker = socket.socketpair()
+info = StepInfo(workflow_id="w", step="s", op=1, attempt=1, idempotency_key="w/1")
+engine.sendall(frame(Job(module="nowhere", name="s", input=Raw(b"[]"), info=info)))
+engine.shutdown(socket.SHUT_RD)
+main(worker)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
