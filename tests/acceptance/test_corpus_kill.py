@@ -126,6 +126,7 @@ def killed(folder: Lives, draw: random.Random) -> list[str]:
 
 @pytest.mark.invariant("I6")
 @pytest.mark.invariant("I19")
+@pytest.mark.skipif(not EXHAUSTIVE, reason="`make chaos` runs it, with many more kills")
 @pytest.mark.timeout(20 * KILLS + 120)
 def test_the_corpus_outlives_kills(tmp_path: Path) -> None:
     """The ends, the effects and what was undone are those of a run in which nothing happened."""

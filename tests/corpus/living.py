@@ -45,11 +45,16 @@ async def live(engine: Engine, case: Case, world: World) -> None:
 
     await engine.start(case.workflow, *case.args, id=case.name, **case.options)
     tell("started", case.name)
-    await play(case.outsiders, case.name, world, ask, lambda: asyncio.sleep(LOOK_S))
     try:
-        end = end_of(await engine.handle(case.name).result())
+        async with asyncio.timeout(HANGS_S - 30):
+            await play(case.outsiders, case.name, world, ask, lambda: asyncio.sleep(LOOK_S))
+            end = end_of(await engine.handle(case.name).result())
     except WorkflowError as error:
         end = end_of(error)
+    except TimeoutError as error:
+        history = [type(one.event).__name__ for one in await engine.handle(case.name).history()]
+        error.add_note(f"{case.name} has not ended: {history}")
+        raise
     tell("ended", case.name, json.dumps(end))
 
 
