@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+# before anything imports them: assertions of the checks tell what they compared
+pytest.register_assert_rewrite("tests.corpus.checks")
+
 settings.register_profile("beamflow", deadline=None, print_blob=True)
 settings.load_profile("beamflow")
 

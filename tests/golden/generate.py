@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any
 from beamflow import Engine, WorkflowError
 from beamflow.engine.definitions import Definitions
 from beamflow.model.events import (
+    ProbationBegan,
+    Recorded,
+    RecoveryBegan,
     SignalReceived,
     StepCompleted,
     TimerStarted,
     UpdateAccepted,
     WorkflowStarted,
 )
-from beamflow.model.ids import DEAD_LETTERS
+from beamflow.model.ids import DEAD_LETTERS, RECOVERIES
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
 from tests.golden.history import view_of, write_history
@@ -29,7 +32,7 @@ from tests.golden.release_0_1 import workflows
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from beamflow import Recorded, WorkflowHandle
+    from beamflow import WorkflowHandle
 
 RELEASE = Path(__file__).with_name("release_0_1")
 
@@ -46,7 +49,23 @@ async def main() -> None:
             await _pass(clock, 1)
         streams = [summary.id async for summary in engine.find()]
         histories = {name: await store.read(name) for name in (*streams, DEAD_LETTERS)}
-    _write(histories)
+    _write(histories | {RECOVERIES: _recoveries()})
+
+
+def _recoveries() -> list[Recorded]:
+    """Make up what an engine writes that follows one which died: a process would have to."""
+    events = (
+        RecoveryBegan(under_way={"journey": (3, 1, 0), "trip": (5, 1, 0)}),
+        RecoveryBegan(under_way={"journey": (3, 2, 1)}),
+        ProbationBegan(workflows=("journey",)),
+        ProbationBegan(workflows=()),
+    )
+    return [
+        Recorded(
+            stream=RECOVERIES, seq=seq, time=1_700_000_000_000_000 + seq, epoch=seq, event=event
+        )
+        for seq, event in enumerate(events, start=1)
+    ]
 
 
 def _write(histories: dict[str, list[Recorded]]) -> None:

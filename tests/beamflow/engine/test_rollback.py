@@ -527,7 +527,7 @@ async def test_a_cancellation_does_not_cut_undoing_off(
             async with asyncio.timeout(10):
                 await inner()
         except TimeoutError as error:
-            cause = error.__cause__
+            cause = error.__cause__ or error.__context__  # the first from 3.11.4 on
             assert cause is not None
             return f"time out over {cause.__context__}, {','.join(undone())}"
         return "away"

@@ -32,6 +32,7 @@ VALUES: dict[str, typing.Any] = {
     "float | None": 1.5,
     "Failure | None": FAILURE,
     "tuple[str, ...]": ("a", "b"),
+    "dict[str, tuple[int, int, int]]": {"one": (3, 1, 0)},
     "tuple[tuple[str, Raw], ...]": (("text", RAW),),
     "tuple[tuple[int, Raw], ...]": ((7, RAW),),
     "dict[str, Attribute]": {"city": "Bonn", "total": 1.5, "open": True},
