@@ -18,7 +18,9 @@ from beamflow.errors import (
     DefinitionError,
     EngineStoppedError,
     FencedError,
+    NondeterminismError,
     WorkflowExistsError,
+    WorkflowStateError,
 )
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
 from beamflow.model.ids import DEAD_LETTERS
@@ -143,9 +145,10 @@ class DeadLetters:
         """Let the workflow go on after its cause was mended.
 
         One that was parked goes on from its log, under its own id; if the cause is still there, it
-        is parked again with the letter it has. One that has ended stays as it
-        is, for a workflow that has ended never runs again: a new one with the same input is
-        started, as ``<id>~1`` (then ``~2`` …).
+        is parked again with the letter it has. One that has failed goes on in place from the step
+        that failed, as by ``handle.retry_from()``; what was completed before stays. But where its
+        way back has begun (something was compensated, or it was told to end) it stays as it is, and
+        a new one with the same input is started, as ``<id>~1`` (then ``~2`` …).
 
         Args:
             workflow_id: which workflow.
@@ -157,9 +160,11 @@ class DeadLetters:
         Raises:
             DeadLetterError: the workflow has no open dead letter, or it has gone on without the
                 compensation that the letter is about.
-            UnknownWorkflowError: it has ended, and the engine was not given its code.
-            WorkflowExistsError: it has ended, and the new id is taken by something else.
-            CorruptLogError: it has ended, and its log is damaged.
+            WorkflowStateError: it has failed, and cannot be sent round again where it failed.
+            NondeterminismError: it has failed, and its code does not follow its log up to there.
+            UnknownWorkflowError: it has failed, and the engine was not given its code.
+            WorkflowExistsError: it has failed, and the new id is taken by something else.
+            CorruptLogError: it has failed, and its log is damaged.
         """
         among = _HALTED if letter is None else _ANY
         found = await self._find(workflow_id, letter, among) or await self._open(
@@ -193,6 +198,8 @@ class DeadLetters:
                 DeadLetterError,
                 DefinitionError,
                 WorkflowExistsError,
+                WorkflowStateError,
+                NondeterminismError,
                 CorruptLogError,
             ) as error:
                 log.warning(

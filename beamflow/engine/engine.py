@@ -21,8 +21,18 @@ from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
 from beamflow.engine.threads import THREADS
 from beamflow.engine.workflows import Workflows
-from beamflow.errors import BeamflowError, DefinitionError, EngineStoppedError
-from beamflow.model.events import WorkflowStarted
+from beamflow.errors import (
+    BeamflowError,
+    DefinitionError,
+    EngineStoppedError,
+    WorkflowStateError,
+)
+from beamflow.model.events import (
+    CancelRequested,
+    CompensationCompleted,
+    CompensationStarted,
+    WorkflowStarted,
+)
 from beamflow.model.ids import checked_workflow_id
 from beamflow.model.labels import checked_attributes, checked_tags
 from beamflow.model.status import WorkflowState
@@ -365,12 +375,25 @@ class Engine:
             await self._workflows.gone_on(letter.workflow_id)
             return letter.workflow_id
         history = await services.store.read(letter.workflow_id)
+        begins = 0 if summary is None else summary.run_seq - 1
+        if not any(isinstance(one.event, _WAY_BACK) for one in history[begins:]):
+            return await self._in_place(letter.workflow_id)
         first = history[0].event
         assert isinstance(first, WorkflowStarted)
         definition = services.definitions.get(first.workflow, first.version)
         workflow_id = _next_id(letter.workflow_id)
         await self._begin(workflow_id, definition, bytes(first.input), letter.workflow_id)
         await self.dead_letters.retried(letter, workflow_id)
+        return workflow_id
+
+    async def _in_place(self, workflow_id: str) -> str:
+        """Send a failed workflow round again from where it failed."""
+        handle = self.handle(workflow_id)
+        try:
+            await handle.retry_from(note="its dead letter was retried")
+        except WorkflowStateError:
+            if not (await handle.status()).state.is_open:
+                raise
         return workflow_id
 
     async def _recover(self) -> None:
@@ -388,6 +411,9 @@ class Engine:
         error.__cause__ = problem
         self._services.given_up = error
         self._services.all_ended(error)
+
+
+_WAY_BACK = (CompensationStarted, CompensationCompleted, CancelRequested)
 
 
 def _checked_count(option: str, value: object) -> int:

@@ -15,11 +15,13 @@ from beamflow import (
     UnknownWorkflowError,
     WorkflowExistsError,
     WorkflowState,
+    WorkflowStateError,
     workflow,
 )
 from beamflow.events import (
     DeadLetterResolved,
     DeadLetterRetried,
+    WorkflowRetried,
     WorkflowStarted,
 )
 from tests.beamflow.engine.outage import fails, healthy, letters_log, parks, sell, undo_me
@@ -102,59 +104,92 @@ async def test_what_has_no_letter_is_a_typed_error(place: str | Store) -> None:
                     await call
 
 
-async def test_a_failed_workflow_is_retried_as_a_new_one(place: str | Store) -> None:
-    """With the same input, as ``~1``, then ``~2``; the failed one stays as it is."""
+async def test_a_failed_workflow_goes_on_from_the_step_that_failed(place: str | Store) -> None:
+    """Under its id, as often as it takes; each failure leaves a letter of its own."""
     async with Engine(place, workflows=[sell]) as engine:
         handle = await engine.start(sell, "tea", 3, id="one")
         await fails(handle)
         before = await handle.history()
-        assert await engine.dead_letters.retry("one") == "one~1"
-        await fails(engine.handle("one~1"))
+        assert await engine.dead_letters.retry("one") == "one"
+        await fails(handle)
         healthy.add("tea")
-        assert await engine.dead_letters.retry("one~1") == "one~2"
-        assert await engine.handle("one~2").result() == "3 shipped"
-        assert await handle.history() == before
-        started = (await engine.handle("one~2").history())[0].event
-        assert isinstance(started, WorkflowStarted)
-        assert started.retry_of == "one~1"
+        assert await engine.dead_letters.retry("one") == "one"
+        assert await handle.result() == "3 shipped"
+        assert (await handle.history())[: len(before)] == before
         assert await engine.dead_letters.list() == []
-        assert (await engine.dead_letters.show("one")).retried_as == "one~1"
+        assert len(await engine.dead_letters.list(state=None)) == 2
+        assert (await engine.dead_letters.show("one")).retried_as == "one"
         assert (await engine.dead_letters.show("one")).state is DeadLetterState.RETRIED
         with pytest.raises(DeadLetterError):
             await engine.dead_letters.retry("one")
 
 
+async def test_one_that_was_undone_is_retried_as_a_new_one(place: str | Store) -> None:
+    """With the same input, as ``~1``, then ``~2``; the failed one stays as it is."""
+    healthy.add("room")
+    async with Engine(place, workflows=[undo_me]) as engine:
+        handle = await engine.start(undo_me, "room", id="one")
+        await fails(handle)
+        before = await handle.history()
+        assert await engine.dead_letters.retry("one") == "one~1"
+        await fails(engine.handle("one~1"))
+        assert await engine.dead_letters.retry("one~1") == "one~2"
+        await fails(engine.handle("one~2"))
+        assert await handle.history() == before
+        started = (await engine.handle("one~2").history())[0].event
+        assert isinstance(started, WorkflowStarted)
+        assert started.retry_of == "one~1"
+        assert (await engine.dead_letters.show("one")).retried_as == "one~1"
+        assert (await engine.dead_letters.show("one")).state is DeadLetterState.RETRIED
+
+
 async def test_retries_at_the_same_time_are_one(place: str | Store) -> None:
-    """All come to the same new workflow, or hear that the letter is closed."""
+    """All send the same workflow round, or hear that the letter is closed."""
     async with Engine(place, workflows=[sell]) as engine:
         await fails(await engine.start(sell, "tea", 3, id="one"))
         healthy.add("tea")
         said = await asyncio.gather(
             *(engine.dead_letters.retry("one") for _ in range(5)), return_exceptions=True
         )
+        assert {one for one in said if isinstance(one, str)} == {"one"}
+        assert all(isinstance(one, str | DeadLetterError | WorkflowStateError) for one in said)
+        assert await engine.handle("one").result() == "3 shipped"
+        assert [one.id async for one in engine.find()] == ["one"]
+        history = await engine.handle("one").history()
+        assert sum(isinstance(one.event, WorkflowRetried) for one in history) == 1
+
+
+async def test_new_ones_at_the_same_time_are_one(place: str | Store) -> None:
+    """All come to the same new workflow, or hear that the letter is closed."""
+    healthy.add("room")
+    async with Engine(place, workflows=[undo_me]) as engine:
+        await fails(await engine.start(undo_me, "room", id="one"))
+        said = await asyncio.gather(
+            *(engine.dead_letters.retry("one") for _ in range(5)), return_exceptions=True
+        )
         assert {one for one in said if isinstance(one, str)} == {"one~1"}
         assert all(isinstance(one, str | DeadLetterError) for one in said)
-        assert await engine.handle("one~1").result() == "3 shipped"
+        await fails(engine.handle("one~1"))
         assert [one.id async for one in engine.find()] == ["one", "one~1"]
         assert (await letters_log(engine)) == [DeadLetterRetried]
 
 
 async def test_a_retry_that_was_cut_off_is_done_by_the_next(place: str | Store) -> None:
     """The new workflow was there already; the letter is closed, nothing runs twice."""
-    async with Engine(place, workflows=[sell]) as engine:
-        await fails(await engine.start(sell, "tea", 3, id="one"))
-        healthy.add("tea")
-        await (await engine.start(sell, "tea", 3, id="one~1")).result()
+    healthy.add("room")
+    async with Engine(place, workflows=[undo_me]) as engine:
+        await fails(await engine.start(undo_me, "room", id="one"))
+        await fails(await engine.start(undo_me, "room", id="one~1"))
         assert await engine.dead_letters.retry("one") == "one~1"
-        assert await engine.dead_letters.list() == []
+        assert [one.workflow_id for one in await engine.dead_letters.list()] == ["one~1"]
 
 
 async def test_a_retry_finds_its_id_taken(place: str | Store) -> None:
     """By something else: the letter stays open."""
-    async with Engine(place, workflows=[sell]) as engine:
-        healthy.add("coffee")
+    healthy.update({"room", "coffee"})
+    async with Engine(place, workflows=[sell, undo_me]) as engine:
         await (await engine.start(sell, "coffee", 1, id="one~1")).result()
-        await fails(await engine.start(sell, "tea", 3, id="one"))
+        await fails(await engine.start(undo_me, "room", id="one"))
         with pytest.raises(WorkflowExistsError):
             await engine.dead_letters.retry("one")
         assert [one.workflow_id for one in await engine.dead_letters.list()] == ["one"]
@@ -170,7 +205,8 @@ async def test_a_failed_workflow_whose_code_is_gone_cannot_be_retried(place: str
             await engine.dead_letters.retry("one")
         assert await engine.dead_letters.retry_all() == []
     async with Engine(place, workflows=[sell]) as engine:
-        assert await engine.dead_letters.retry("one") == "one~1"
+        assert await engine.dead_letters.retry("one") == "one"
+        assert await engine.handle("one").result() == "3 shipped"
 
 
 async def test_resolving_closes_a_letter_and_nothing_else(place: str | Store) -> None:
@@ -202,13 +238,13 @@ async def test_all_can_be_retried_at_once(place: str | Store) -> None:
         healthy.update({"tea", "milk", "room"})
         assert await queue.retry_all(reason=DeadLetterReason.COMPENSATION_FAILED) == ["room"]
         await fails(engine.handle("room"))
-        assert await queue.retry_all(workflow="sell") == ["tea~1", "milk~1"]
-        assert await engine.handle("tea~1").result() == "1 shipped"
-        assert await engine.handle("milk~1").result() == "2 shipped"
+        assert await queue.retry_all(workflow="sell") == ["tea", "milk"]
+        assert await engine.handle("tea").result() == "1 shipped"
+        assert await engine.handle("milk").result() == "2 shipped"
         assert await queue.retry_all(workflow="sell") == []
-        assert sorted(await queue.retry_all()) == ["room~1", "wheel~1"]
+        assert sorted(await queue.retry_all()) == ["room~1", "wheel"]
         await fails(engine.handle("room~1"))
-        await fails(engine.handle("wheel~1"))
+        await fails(engine.handle("wheel"))
 
 
 async def test_one_that_cannot_be_retried_stops_no_other(place: str | Store) -> None:
@@ -218,6 +254,6 @@ async def test_one_that_cannot_be_retried_stops_no_other(place: str | Store) -> 
         await fails(await engine.start(sell, "tea", 1, id="tea"))
     healthy.add("tea")
     async with Engine(place, workflows=[sell]) as engine:
-        assert await engine.dead_letters.retry_all() == ["tea~1"]
-        assert await engine.handle("tea~1").result() == "1 shipped"
+        assert await engine.dead_letters.retry_all() == ["tea"]
+        assert await engine.handle("tea").result() == "1 shipped"
         assert [one.workflow_id for one in await engine.dead_letters.list()] == ["wheel"]
