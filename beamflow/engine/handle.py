@@ -81,7 +81,8 @@ class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, Attribute]
     """Likewise, by name."""
     waiting_for: tuple[str, ...]
-    """``"step charge"``, ``"timer"``, ``"signal approval"`` …, while it is in memory."""
+    """``"step charge"``, ``"retry of step charge"`` between two attempts, ``"timer"``, ``"child …"``,
+    ``"signal approval"`` and the like, while it is in memory."""
 
 
 class WorkflowHandle(Conversation, Generic[R]):

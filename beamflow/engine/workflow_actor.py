@@ -228,8 +228,11 @@ class WorkflowActor(Actor):
         execution = self._execution
         if execution is None:
             return ()
+        between = self._pending.timers
         steps = [
-            f"step {call.step.name}" for call in execution.calls.values() if not call.cancelled
+            f"{'retry of ' if op in between else ''}step {call.step.name}"
+            for op, call in execution.calls.items()
+            if not call.cancelled
         ]
         timers = ["timer"] * sum(not timer.cancelled() for timer in execution.timers.values())
         signals = [f"signal {name}" for name in execution.awaited_signals]

@@ -14,6 +14,7 @@ from beamflow import (
     DeadLetterReason,
     Engine,
     PayloadError,
+    Retry,
     StepTimeoutError,
     WorkflowClosedError,
     WorkflowFailedError,
@@ -21,6 +22,7 @@ from beamflow import (
     WorkflowNotFoundError,
     WorkflowParkedError,
     WorkflowState,
+    current_step,
     receive,
     step,
     workflow,
@@ -201,6 +203,29 @@ async def test_status_tells_what_a_workflow_waits_for(
         status = await handle.status()
         assert (status.state, status.waiting_for) == (WorkflowState.COMPLETED, ())
         assert status.closed_at == 1_700_000_005_000_000
+
+
+async def test_status_tells_of_a_wait_between_attempts(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """The step is not under way then: its next attempt is waited for."""
+
+    @step(retry=Retry(max_attempts=2, initial=60))
+    async def unsteady() -> int:
+        if current_step().attempt == 1:
+            raise ConnectionError("not yet")
+        return 2
+
+    @workflow
+    async def patient() -> int:
+        return await unsteady()
+
+    async with Engine(memory, workflows=[patient], clock=clock) as engine:
+        handle = await engine.start(patient)
+        await settle()
+        assert (await handle.status()).waiting_for == ("retry of step unsteady",)
+        await clock.advance(100)
+        assert await handle.result() == 2
 
 
 async def test_status_tells_of_the_way_back(memory: MemoryStore, clock: ManualClock) -> None:
