@@ -140,7 +140,9 @@ def main(ours: socket.socket) -> NoReturn:
 
 def _listen(ours: socket.socket, jobs: SimpleQueue[Job]) -> None:
     decoder = msgspec.json.Decoder(Job)
-    with ours.makefile("rb") as stream:
-        while header := stream.read(HEADER.size):
-            jobs.put(decoder.decode(stream.read(*HEADER.unpack(header))))
-    os._exit(0)  # also out of the middle of a body: nobody waits for it any more
+    try:
+        with ours.makefile("rb") as stream:
+            while header := stream.read(HEADER.size):
+                jobs.put(decoder.decode(stream.read(*HEADER.unpack(header))))
+    finally:  # a kill of the engine with an answer unread is a reset, in the middle of a job no JSON
+        os._exit(0)  # also out of the middle of a body: nobody waits for it any more

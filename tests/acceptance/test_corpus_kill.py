@@ -55,7 +55,7 @@ class Lives(Folder):
     def live(self, *wrapper: str) -> subprocess.Popen[str]:
         """Start the process once more; each life starts a few more workflows."""
         self.lives += 1
-        share = min(1.0, self.lives / KILLS) - (self.lives <= KILLS) * 1e-3
+        share = min(1.0, self.lives / KILLS / 2) - (self.lives <= 2 * KILLS) * 1e-3
         with self._complaints.open("wb") as complaints:
             return subprocess.Popen(
                 [
@@ -112,15 +112,15 @@ def completed_steps(stream: str, history: list[Recorded]) -> Iterator[str]:
             yield idempotency_key(stream, one.event.op, run)
 
 
-def killed(folder: Lives, draw: random.Random) -> list[str]:
-    """Let a life go on for a random time, then kill it."""
+def ended(folder: Lives, draw: random.Random, how: signal.Signals) -> list[str]:
+    """Let a life go on for a random time, then kill it, or have it stop in order."""
     process = folder.live()
     assert process.stdout is not None
     told = [process.stdout.readline().strip()]
     time.sleep(draw.uniform(0, MOMENT_S))
-    process.kill()
+    process.send_signal(how)
     told += folder.end(process)
-    assert process.returncode == -signal.SIGKILL
+    assert process.returncode == (-signal.SIGKILL if how is signal.SIGKILL else 0)
     return told
 
 
@@ -135,7 +135,9 @@ def test_the_corpus_outlives_kills(tmp_path: Path) -> None:
     draw = random.Random(seed)
     folder = Lives(tmp_path)
     for _ in range(KILLS):
-        folder.look(killed(folder, draw))
+        folder.look(ended(folder, draw, signal.SIGKILL))
+        # who dies again and again is suspected of doing it himself, and waits
+        folder.look(ended(folder, draw, signal.SIGTERM))
     told = folder.end(folder.live())
     assert told[-1] == "finished"
     log = folder.look(told)

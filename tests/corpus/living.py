@@ -1,17 +1,20 @@
 """The whole corpus in one engine, in real time, for tests to kill: ``living DATABASE WORLD SHARE``.
 
-Run again after a kill it goes on. Of all workflows it starts the first ones only, a share from 0 to
-1; with 1 it ends when all have. What it tells on standard output, a line each: ``ready``,
-``started ID`` once a start is acknowledged, ``ended ID END`` with the end as JSON, ``finished`` when
-nothing will happen any more. A process that hangs ends itself and shows where it hung.
+Run again after a kill it goes on, and after a stop in order, which is what SIGTERM asks for. Of
+all workflows it starts the first ones only, a share from 0 to 1; with 1 it ends when all have. What
+it tells on standard output, a line each: ``ready``, ``started ID`` once a start is acknowledged,
+``ended ID END`` with the end as JSON, ``finished`` when nothing will happen any more. A process that
+hangs ends itself and shows where it hung.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +68,9 @@ async def moving(engine: Engine) -> list[Summary]:
 
 
 async def main(database: Path, world: World, share: float) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     use(world)
     async with Engine(f"sqlite:///{database}", workflows=WORKFLOWS) as engine:
         tell("ready")
@@ -78,4 +84,5 @@ async def main(database: Path, world: World, share: float) -> None:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(HANGS_S, exit=True)
-    asyncio.run(main(Path(sys.argv[1]), World(Path(sys.argv[2])), float(sys.argv[3])))
+    with contextlib.suppress(asyncio.CancelledError):  # told to stop, and has stopped in order
+        asyncio.run(main(Path(sys.argv[1]), World(Path(sys.argv[2])), float(sys.argv[3])))

@@ -285,10 +285,11 @@ def test_the_error_can_be_told_apart() -> None:
     assert (error.step, error.exit_code) == ("spin", -9)
 
 
-def test_a_worker_that_nobody_listens_to_ends_without_a_word() -> None:
-    """It used to show a traceback on the host's standard error after a kill of the engine."""
+@pytest.mark.parametrize("killed", ["before it hears the answer", "with the answer unread"])
+def test_a_worker_ends_without_a_word_when_the_engine_is_killed(killed: str) -> None:
+    """It used to show a traceback on the host's standard error, or to stay for ever."""
     program = """
-import socket
+import select, socket, sys, threading
 from msgspec import Raw
 from beamflow.authoring.running_step import StepInfo
 from beamflow.engine.process_worker import Job, frame, main
@@ -296,10 +297,22 @@ from beamflow.engine.process_worker import Job, frame, main
 engine, worker = socket.socketpair()
 info = StepInfo(workflow_id="w", step="s", op=1, attempt=1, idempotency_key="w/1")
 engine.sendall(frame(Job(module="nowhere", name="s", input=Raw(b"[]"), info=info)))
-engine.shutdown(socket.SHUT_RD)
+
+def be_killed():
+    select.select([engine], [], [])
+    engine.close()
+
+if sys.argv[1] == "before it hears the answer":
+    engine.shutdown(socket.SHUT_RD)
+else:
+    threading.Thread(target=be_killed).start()
 main(worker)
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", program, killed],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (ended.returncode, ended.stderr) == (0, "")
