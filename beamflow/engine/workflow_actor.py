@@ -347,7 +347,7 @@ class WorkflowActor(Actor):
                 return () if timer is None or timer.cancelled() else (TimerFired(op=message.op),)
             case Due():
                 self._pending.timers.pop(message.op, None)
-                self._retry(message.op)
+                self._attempt(message.op)
                 return ()
             case Dropped():
                 self._pending.over(message.op)
@@ -408,6 +408,12 @@ class WorkflowActor(Actor):
         services = self.services
         append = services.store.append if transaction is None else transaction.commit
         return append(self.workflow_id, self._seq, events, time=time, epoch=services.epoch)
+
+    async def _record(self, event: Event) -> None:
+        """Append an event that no message and no code has led to."""
+        time = max(self.services.now(), self._time)
+        await self._append([event], time)
+        self._appended([event], time)
 
     def _appended(self, events: list[Event], time: int) -> None:
         self._seq += len(events)
@@ -484,12 +490,8 @@ class WorkflowActor(Actor):
     async def _end_with_parent(self, parent: str) -> NoReturn:
         """End where it stands: its parent was terminated, and the process before the children were."""
         end = WorkflowCancelled(reason=f"its parent {parent!r} was terminated", terminated=True)
-        time = max(self.services.now(), self._time)
-        await self._append([end], time)
-        self._appended([end], time)
-        self._leave()
-        self.services.ended(self.workflow_id, end)
-        raise Stop("normal")
+        await self._record(end)
+        self._go(end)
 
     async def _retry_from(
         self, history: list[Recorded], started: WorkflowStarted, retrial: Retrial
@@ -502,12 +504,14 @@ class WorkflowActor(Actor):
         except BeamflowError as error:
             self._accept(error)
             raise Stop("normal") from error
-        time = max(services.now(), self._time)
-        await self._append([event], time)
-        self._appended([event], time)
+        await self._record(event)
         self._accept(None)
         return Recorded(
-            stream=self.workflow_id, seq=self._seq, time=time, epoch=services.epoch, event=event
+            stream=self.workflow_id,
+            seq=self._seq,
+            time=self._time,
+            epoch=services.epoch,
+            event=event,
         )
 
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
@@ -548,11 +552,10 @@ class WorkflowActor(Actor):
     def _deliver(self, seq: int, time: int, event: Event, message: object = None) -> None:
         if type(message) is Attempted:
             self._code.deliver(seq, time, event, message.value)
-        elif type(event) in _STEERING:
+            return
+        if type(event) in _STEERING:
             self._steering = self._steering.after(event)
-            self._code.deliver(seq, time, event)
-        else:
-            self._code.deliver(seq, time, event)
+        self._code.deliver(seq, time, event)
 
     # Acting
 
@@ -565,9 +568,7 @@ class WorkflowActor(Actor):
         for command in commands:
             match command:
                 case RunStep(op=op):
-                    call = code.calls.get(op)
-                    if call is not None and not call.cancelled and not self._steering.paused:
-                        self._pending.run_step(call)
+                    self._attempt(op)
                 case StartTimer(op=op):
                     timer = code.timers.get(op)
                     if timer is not None and not timer.cancelled():
@@ -586,7 +587,7 @@ class WorkflowActor(Actor):
             self._begin_children()
         for event in events:
             if type(event) is StepFailed:
-                self._retry(event.op)
+                self._attempt(event.op)
             elif type(event) in _STEERING:
                 self._steered(event)
 
@@ -647,7 +648,8 @@ class WorkflowActor(Actor):
             unrecorded += code.notes.unrecorded
         return unrecorded
 
-    def _retry(self, op: int) -> None:
+    def _attempt(self, op: int) -> None:
+        """Make the next attempt of a step that the code waits for, unless the workflow is paused."""
         call = self._code.calls.get(op)
         if call is not None and not call.cancelled and not self._steering.paused:
             self._pending.run_step(call)
@@ -672,9 +674,13 @@ class WorkflowActor(Actor):
         if isinstance(event, WorkflowContinued):
             self._renew(event)
             return
-        self._leave()
         self._pending.cut_off()
-        self.services.ended(self.workflow_id, event)
+        self._go(event)
+
+    def _go(self, outcome: Ended | BeamflowError) -> NoReturn:
+        """Leave, and tell those who wait what it came to."""
+        self._leave()
+        self.services.ended(self.workflow_id, outcome)
         raise Stop("normal")
 
     def _renew(self, event: WorkflowContinued) -> None:
@@ -702,10 +708,7 @@ class WorkflowActor(Actor):
         await self._stand_still(letter_of(self.workflow_id, workflow, error))
 
     async def _stand_still(self, letter: DeadLettered) -> NoReturn:
-        error = await park(self.services, letter)
-        self._leave()
-        self.services.ended(self.workflow_id, error)
-        raise Stop("normal")
+        self._go(await park(self.services, letter))
 
     async def _check_not_parked(self, summary: Summary | None) -> None:
         """Starting a workflow that is parked gives a handle of it and moves nothing."""

@@ -185,9 +185,7 @@ def _forked(stream: str, seq: int, time: int, event: WorkflowForked) -> Iterator
             yield from project(stream, seq, time, taken)
 
 
-def _began(
-    stream: str, _seq: int, _time: int, _event: WorkflowBegan | WorkflowResumed
-) -> Iterator[Projection]:
+def _began(stream: str, _seq: int, _time: int, _event: WorkflowBegan) -> Iterator[Projection]:
     yield WorkflowMoved(id=stream, state=WorkflowState.RUNNING)
 
 
@@ -269,20 +267,9 @@ def _failed(stream: str, _seq: int, time: int, event: WorkflowFailed) -> Iterato
         id=stream, state=WorkflowState.FAILED, closed_at=time, error=_line(event.error)
     )
     yield _over(stream, time, "failed")
-    yield LetterOpened(
-        letter=DeadLetter(
-            workflow_id=stream,
-            workflow=event.workflow,
-            reason=DeadLetterReason.WORKFLOW_ERROR
-            if event.step is None
-            else DeadLetterReason.STEP_FAILED,
-            step=event.step,
-            error=event.error,
-            attempts=event.attempts,
-            input=event.input,
-            created_at=time,
-        )
-    )
+    of_the_code = event.step is None
+    reason = DeadLetterReason.WORKFLOW_ERROR if of_the_code else DeadLetterReason.STEP_FAILED
+    yield _letter(stream, time, event, reason, WorkflowState.FAILED)
 
 
 def _retried(stream: str, _seq: int, time: int, event: WorkflowRetried) -> Iterator[Projection]:
@@ -308,19 +295,7 @@ def _parked(_stream: str, _seq: int, time: int, event: DeadLettered) -> Iterator
         retried_as=workflow_id,
         outcome=WorkflowState.PARKED,
     )
-    yield LetterOpened(
-        letter=DeadLetter(
-            workflow_id=workflow_id,
-            workflow=event.workflow,
-            reason=event.reason,
-            step=event.step,
-            error=event.error,
-            attempts=event.attempts,
-            input=event.input,
-            created_at=time,
-            outcome=WorkflowState.PARKED,
-        )
-    )
+    yield _letter(workflow_id, time, event, event.reason, WorkflowState.PARKED)
 
 
 def _letter_retried(
@@ -371,6 +346,29 @@ _DERIVED: dict[type[Event], Callable[..., Iterator[Projection]]] = {
 }
 
 _TAKEN_OVER = frozenset({ProgressReported, AttributesChanged})
+
+
+def _letter(
+    workflow_id: str,
+    time: int,
+    event: WorkflowFailed | DeadLettered,
+    reason: DeadLetterReason,
+    outcome: WorkflowState,
+) -> LetterOpened:
+    """Open the letter of a workflow that has come to a stop."""
+    return LetterOpened(
+        letter=DeadLetter(
+            workflow_id=workflow_id,
+            workflow=event.workflow,
+            reason=reason,
+            step=event.step,
+            error=event.error,
+            attempts=event.attempts,
+            input=event.input,
+            created_at=time,
+            outcome=outcome,
+        )
+    )
 
 
 def _over(workflow_id: str, time: int, note: str) -> LetterClosed:
