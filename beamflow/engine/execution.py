@@ -773,7 +773,9 @@ class Execution(WorkflowLoop):
             return f"something else as op {op}, which has its outcome already"
         if self.ended:
             return f"nothing: the workflow ended after {self._ops} commands"
-        return f"nothing: the code waits after {self._ops} commands"
+        waits = max((*self.calls, *self.timers, *self.children), default=0)
+        last = f", the last one {self._issued_as(waits)}" if waits else ""
+        return f"nothing: the code waits after {self._ops} commands{last}"
 
 
 def new_execution(workflow: Workflow[..., Any], workflow_id: str, origin: str = "") -> Execution:

@@ -288,6 +288,25 @@ def test_other_code_than_the_recorded_is_noticed(
     assert "'wf'" in str(caught.value)
 
 
+def test_what_the_code_waits_for_instead_is_said() -> None:
+    """The second of two that run side by side comes first, and the code has not come to it."""
+
+    async def side_by_side() -> None:
+        await asyncio.gather(pay(1), ship("x"))
+
+    async def one_put_in_front() -> None:
+        await pay(0)
+        await side_by_side()
+
+    driver = running(side_by_side)
+    driver.complete("ship", "shipped")
+    with pytest.raises(NondeterminismError) as caught:
+        replay(workflow(name="code")(one_put_in_front), "wf", driver.log)
+    assert caught.value.issued.startswith(
+        "nothing: the code waits after 1 commands, the last one step 'pay' with [0] (op 1, "
+    )
+
+
 @pytest.mark.parametrize(
     "event",
     [
