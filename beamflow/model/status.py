@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import enum
 
-__all__ = ["OPEN_STATES", "Control", "WorkflowState", "allows"]
+__all__ = ["ACTIVE_STATES", "OPEN_STATES", "Control", "WorkflowState", "allows"]
 
 
 class WorkflowState(enum.Enum):
@@ -50,6 +50,14 @@ OPEN_STATES = frozenset(
         WorkflowState.PARKED,
     }
 )
+
+ACTIVE_STATES = (
+    WorkflowState.RUNNING,
+    WorkflowState.COMPENSATING,
+    WorkflowState.PAUSED,
+    WorkflowState.PENDING,
+)
+"""The open states but for ``parked``: an engine has to see to what is in one of them."""
 
 
 class Control(enum.Enum):

@@ -1,6 +1,7 @@
 """The store port: what the engine asks of a store, and what it derives from events.
 
-A store keeps streams of events (`Log`) and the right to write them (`Leases`). Its indexes (the
+A store keeps streams of events (`Log`), the right to write them (`Leases`), and what sleeps until
+when (`Wakeups`). Its indexes (the
 workflows' summaries, the dead letters) follow from the events, as `beamflow.stores.projection` says,
 and are written in the same transaction as the events themselves; so every store agrees on them and
 they can be rebuilt.
@@ -28,7 +29,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = [
+    "AWAKE",
     "LIMIT_MAX",
+    "NEVER",
     "DeadLetter",
     "DeadLetterPage",
     "DeadLetterQuery",
@@ -41,8 +44,10 @@ __all__ = [
     "Place",
     "Progress",
     "Reader",
+    "Sleep",
     "Store",
     "Summary",
+    "Wakeups",
     "WorkflowQuery",
     "attribute_key",
     "bounds_of",
@@ -63,6 +68,9 @@ Place = tuple[int, str]
 
 LIMIT_MAX = 10_000
 """Most items of one page."""
+
+NEVER = 2**63 - 1
+"""The time of what no time brings about."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -209,6 +217,19 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Whether the owner before has not given it back: it died."""
 
 
+class Sleep(msgspec.Struct, frozen=True, gc=False):
+    """A workflow that is out of memory and need not be in it before a time, or a message."""
+
+    until: int
+    """Microseconds since the Unix epoch, `NEVER` for a message alone; 0: it is awake."""
+    is_watched: bool = False
+    """Whether whoever recovers the store looks after it all the same: a child of it may have ended."""
+
+
+AWAKE = Sleep(0)
+"""It sleeps no longer."""
+
+
 def encoded(stream: str, expected: int, events: Sequence[Event]) -> list[bytes]:
     """Write the events of an append as JSON, before anything of it reaches a store.
 
@@ -309,7 +330,14 @@ class Log(Protocol):
     """Streams of events, and the indexes over them."""
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         """Add events after sequence number ``expected``, all or none, with their projections.
 
@@ -324,6 +352,7 @@ class Log(Protocol):
             time: when it happened; not before the stream's last event, the caller sees to that
                 (``max(now, last.time)``), for what is recorded is what its replay will see.
             epoch: that of the lease in hand.
+            sleep: noted with the events, as by `Wakeups.sleep`; only passed where there is one.
 
         Raises:
             ConflictError: the stream does not end at ``expected``; nothing was written. It is also
@@ -396,8 +425,46 @@ class Leases(Protocol):
         """
 
 
-class Store(Log, Leases, Protocol):
-    """A log with its leases, to be opened, served and closed.
+class Wakeups(Protocol):
+    """Which workflows sleep, and until when, so that nobody has to hold them in memory to know.
+
+    A note for whoever runs the workflows, and no fact: it is not derived from the log, `rebuild`
+    forgets it, and a workflow of which there is none is taken for awake.
+    """
+
+    async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
+        """Note that a workflow sleeps, or is awake again; durable in the order of the appends.
+
+        Raises:
+            FencedError: ``epoch`` is not that of the current lease; nothing was noted.
+            StoreUnavailableError: the outcome is unknown.
+        """
+
+    async def sleepers(
+        self, after: Place, before: int, *, limit: int = LIMIT_MAX
+    ) -> tuple[Place, ...]:
+        """Return when sleeping workflows are to be woken, and their ids, soonest first.
+
+        Those that have ended or are parked are left out, and those that no time wakes.
+
+        Args:
+            after: only places behind this one.
+            before: only times before this one, microseconds since the Unix epoch.
+            limit: how many at most.
+        """
+
+    async def awake(
+        self, state: WorkflowState, now: int, *, after: str | None = None, limit: int = LIMIT_MAX
+    ) -> Page:
+        """Return one page of the workflows of a state that do not sleep, oldest start first.
+
+        Those whose time has come by ``now`` are among them, and those that are watched. Raises
+        ValueError as `Log.find` does.
+        """
+
+
+class Store(Log, Leases, Wakeups, Protocol):
+    """A log with its leases and wake-ups, to be opened, served and closed.
 
     ``open`` comes first; ``serve`` runs beside everything else, under supervision; ``close`` comes
     last. A store can be opened again after it was closed, and keeps what it held. Everything but

@@ -20,7 +20,10 @@ from beamflow.errors import (
 )
 from beamflow.model.codec import decode_event
 from beamflow.model.events import Recorded
+from beamflow.model.status import ACTIVE_STATES
 from beamflow.stores.base import (
+    LIMIT_MAX,
+    NEVER,
     DeadLetter,
     DeadLetterPage,
     DeadLetterQuery,
@@ -28,6 +31,7 @@ from beamflow.stores.base import (
     Kept,
     Lease,
     Page,
+    Sleep,
     Summary,
     WorkflowQuery,
     attribute_key,
@@ -93,6 +97,7 @@ class MemoryStore:
         self._letters: dict[str, list[DeadLetter]] = {}
         self._kept: dict[tuple[str, str], Kept] = {}
         self._kept_max = _KEPT_MIN
+        self._asleep: dict[str, Sleep] = {}
         self._lease = Lease(owner="", epoch=0, expires_at=0)
         self._owner_lives = False
         self._is_open = False
@@ -120,6 +125,7 @@ class MemoryStore:
         self._starts.clear()
         self._letters.clear()
         self._kept.clear()
+        self._asleep.clear()
         for record in records:
             for change in project(record.stream, record.seq, record.time, record.event):
                 self._apply(change)
@@ -130,14 +136,20 @@ class MemoryStore:
         self._owner_lives = False
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         """Add events, all or none. The port tells the contract."""
         if not self._is_open:
             self._check_open()
         data = encoded(stream, expected, events)
-        if epoch != self._lease.epoch or not self._lease.owner:
-            raise FencedError(epoch)
+        self._check_epoch(epoch)
         entries = self._streams.get(stream, ())
         if len(entries) != expected:
             raise ConflictError(stream, expected)
@@ -153,6 +165,39 @@ class MemoryStore:
         )
         for change in projections:
             self._apply(change)
+        if sleep is not None:
+            self._note(stream, sleep)
+
+    async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
+        """Note that a workflow sleeps, or is awake again. The port tells the contract."""
+        self._check_open()
+        self._check_epoch(epoch)
+        self._note(workflow_id, sleep)
+
+    async def sleepers(
+        self, after: Place, before: int, *, limit: int = LIMIT_MAX
+    ) -> tuple[Place, ...]:
+        """Return whom time wakes, soonest first. The port tells the contract."""
+        self._check_open()
+        places = sorted(
+            (sleep.until, workflow_id)
+            for workflow_id, sleep in self._asleep.items()
+            if sleep.until < min(before, NEVER)
+            and self._summaries[workflow_id].state in ACTIVE_STATES
+        )
+        return tuple(islice((place for place in places if place > after), limit))
+
+    async def awake(
+        self, state: WorkflowState, now: int, *, after: str | None = None, limit: int = LIMIT_MAX
+    ) -> Page:
+        """Return those of a state that do not sleep, a page of them. The port tells the contract."""
+        self._check_open()
+        query = WorkflowQuery(states=frozenset({state}), after=after)
+        matching = self._matching(query, *bounds_of(query))
+        found = list(islice((one for one in matching if self._is_up(one, now)), limit + 1))
+        last = found[limit - 1] if len(found) > checked_limit(limit) else None
+        cursor = cursor_at(last.started_at, last.id) if last else None
+        return Page(items=tuple(found[:limit]), cursor=cursor)
 
     async def read(self, stream: str, after: int = 0) -> list[Recorded]:
         """Return the events after a sequence number. The port tells the contract."""
@@ -248,6 +293,20 @@ class MemoryStore:
         self._lease = Lease(owner=owner, epoch=epoch, expires_at=expires_at)
         self._owner_lives = True
         return self._lease
+
+    def _note(self, workflow_id: str, sleep: Sleep) -> None:
+        if sleep.until and workflow_id in self._summaries:
+            self._asleep[workflow_id] = sleep
+        else:
+            self._asleep.pop(workflow_id, None)
+
+    def _is_up(self, summary: Summary, now: int) -> bool:
+        sleep = self._asleep.get(summary.id)
+        return sleep is None or sleep.is_watched or sleep.until <= now
+
+    def _check_epoch(self, epoch: int) -> None:
+        if epoch != self._lease.epoch or not self._lease.owner:
+            raise FencedError(epoch)
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from beamflow.model.events import Event
+    from beamflow.stores.base import Sleep
 
 __all__ = ["OpenTransaction", "Transactional", "begin"]
 
@@ -51,7 +52,14 @@ class OpenTransaction(Protocol):
         """Whether it waits for `commit`."""
 
     async def commit(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         """Append events and commit all that was written; returns when both are durable.
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from beamflow.errors import StoreUnavailableError
+from beamflow.stores.base import LIMIT_MAX
 from beamflow.stores.transactions import begin
 from supervision.faults import ChaosError
 from supervision.virtual import VirtualLoop
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         Kept,
         Lease,
         Page,
+        Place,
+        Sleep,
         Store,
         Summary,
         WorkflowQuery,
@@ -154,14 +157,27 @@ class FaultyStore:
         await self._real(self._store.rebuild)
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         """Append, or have something go wrong before or after."""
 
         def append() -> Awaitable[None]:
-            return self._store.append(stream, expected, events, time=time, epoch=epoch)
+            return self._store.append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
 
         await self._appending(stream, append)
+
+    async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
+        """Note, or have something go wrong before or after."""
+        await self._appending(
+            workflow_id, lambda: self._store.sleep(workflow_id, sleep, epoch=epoch)
+        )
 
     async def _appending(self, stream: str, append: Callable[[], Awaitable[None]]) -> None:
         self._check_alive()
@@ -217,6 +233,22 @@ class FaultyStore:
         """Summarise, or fail to."""
         return await self._reading(
             f"summary {workflow_id}", lambda: self._store.summary(workflow_id)
+        )
+
+    async def sleepers(
+        self, after: Place, before: int, *, limit: int = LIMIT_MAX
+    ) -> tuple[Place, ...]:
+        """List, or fail to."""
+        return await self._reading(
+            "sleepers", lambda: self._store.sleepers(after, before, limit=limit)
+        )
+
+    async def awake(
+        self, state: WorkflowState, now: int, *, after: str | None = None, limit: int = LIMIT_MAX
+    ) -> Page:
+        """List, or fail to."""
+        return await self._reading(
+            "awake", lambda: self._store.awake(state, now, after=after, limit=limit)
         )
 
     async def kept(self, step: str, key: str, now: int) -> Kept | None:
@@ -361,9 +393,18 @@ class _FaultyTransaction:
             self._over()
 
     async def commit(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         await self._appending(
             stream,
-            lambda: self._transaction.commit(stream, expected, events, time=time, epoch=epoch),
+            lambda: self._transaction.commit(
+                stream, expected, events, time=time, epoch=epoch, sleep=sleep
+            ),
         )

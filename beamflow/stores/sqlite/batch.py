@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from beamflow.model.events import Event
+    from beamflow.stores.base import Sleep
 
 __all__ = ["Append", "Batch"]
 
@@ -33,7 +34,7 @@ _ROWS_MAX = 500
 that holds everybody makes the loop and the writer take turns."""
 _BYTES_MAX = 8 * 1024 * 1024
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
-_WORKFLOW_UPDATED, _LABELS_CHANGED, _RESULT_KEPT = range(5, 8)
+_WORKFLOW_UPDATED, _LABELS_CHANGED, _RESULT_KEPT, _SLEPT = range(5, 9)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(tuple[int, str, int, int, int, int, int, int])
@@ -69,13 +70,21 @@ class Batch:
         """Whether the next append belongs into another batch."""
         return len(self._rows) >= _ROWS_MAX or self._bytes >= _BYTES_MAX
 
-    def add(self, append: Append, events: Sequence[Event], data: Sequence[bytes]) -> None:
+    def add(
+        self,
+        append: Append,
+        events: Sequence[Event],
+        data: Sequence[bytes],
+        sleep: Sleep | None = None,
+    ) -> None:
         """Add an append: a row for each event and for each change that it makes to the indexes."""
         stream, seq, time, epoch = append.stream, append.expected, append.time, append.epoch
         for event, item in zip(events, data, strict=True):
             seq += 1
             self._put((_EVENT, stream, seq, time, epoch, checksum(stream, seq, item)), item)
             self.index(stream, seq, time, event)
+        if sleep is not None:
+            self._put((_SLEPT, stream, int(sleep.is_watched), sleep.until, epoch, 0), b"")
         self.appends.append(append)
         self._ends.append(len(self._rows))
 

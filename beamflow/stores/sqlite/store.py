@@ -27,8 +27,9 @@ from beamflow.errors import (
 )
 from beamflow.model.codec import checksum, decode_event
 from beamflow.model.events import Recorded
-from beamflow.model.status import WorkflowState
+from beamflow.model.status import ACTIVE_STATES, WorkflowState
 from beamflow.stores.base import (
+    LIMIT_MAX,
     DeadLetter,
     DeadLetterPage,
     DeadLetterQuery,
@@ -36,6 +37,8 @@ from beamflow.stores.base import (
     Kept,
     Lease,
     Page,
+    Place,
+    Sleep,
     Summary,
     WorkflowQuery,
     checked_limit,
@@ -43,6 +46,7 @@ from beamflow.stores.base import (
     encoded,
     letter_cursor_at,
     letter_place_of,
+    place_of,
     went_back,
 )
 from beamflow.stores.sql import statement
@@ -72,6 +76,8 @@ _CHECKPOINT_PAGES = 1_000
 _COMMIT = statement("sqlite", "commit")
 _READ = statement("sqlite", "read")
 _KEPT = statement("sqlite", "kept")
+_SLEEPERS = statement("sqlite", "sleepers")
+_AWAKE = statement("sqlite", "awake")
 _SUMMARY = statement("sqlite", "summary")
 _DEAD_LETTERS = statement("sqlite", "dead_letters")
 _DEAD_LETTERS_OF = statement("sqlite", "dead_letters_of")
@@ -84,6 +90,7 @@ _places = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
 _summary = msgspec.json.Decoder(Summary)
 _summaries = msgspec.json.Decoder(list[Summary])
 _counts = msgspec.json.Decoder(dict[WorkflowState, int])
+_wakings = msgspec.json.Decoder(tuple[Place, ...])
 _kept = msgspec.json.Decoder(Kept)
 _letter = msgspec.json.Decoder(DeadLetter)
 _letters = msgspec.json.Decoder(
@@ -200,19 +207,31 @@ class SQLiteStore:
             self._is_open = False
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         """Add events, all or none. The port tells the contract."""
         if self._failure is not None or self._writer is None:
             raise self._refusal()
         data = encoded(stream, expected, events)
         waiter = asyncio.get_running_loop().create_future()
-        batch = self._batches[-1] if self._batches else None
-        if not isinstance(batch, Batch) or batch.is_full:
-            batch = Batch()
-            self._batches.append(batch)
-        batch.add(Append(stream, expected, time, epoch, waiter), events, data)
+        self._open_batch().add(Append(stream, expected, time, epoch, waiter), events, data, sleep)
         del data  # whoever waits holds as little as can be
+        self._work.set()
+        await waiter
+
+    async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
+        """Note that a workflow sleeps, or is awake again. The port tells the contract."""
+        if self._failure is not None or self._writer is None:
+            raise self._refusal()
+        waiter = asyncio.get_running_loop().create_future()
+        self._open_batch().add(Append(workflow_id, 0, 0, epoch, waiter), (), (), sleep)
         self._work.set()
         await waiter
 
@@ -252,11 +271,8 @@ class SQLiteStore:
         """Return one page of summaries. The port tells the contract."""
         limit = checked_limit(query.limit)
         sql, parameters = (await self._finding(query)).find(limit + 1)
-        row = await self._read(sql, parameters)
-        items = [_in_order(summary) for summary in self._decoded(_summaries, row[0])]
-        last = items[limit - 1] if len(items) > limit else None
-        cursor = cursor_at(last.started_at, last.id) if last else None
-        return Page(items=tuple(items[:limit]), cursor=cursor)
+        (text,) = await self._read(sql, parameters)
+        return self._page(text, limit)
 
     async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
         """Return how many workflows match, by state. The port tells the contract."""
@@ -268,6 +284,36 @@ class SQLiteStore:
         """Return the summary of one workflow, or None."""
         row = await self._read(_SUMMARY, {"id": workflow_id})
         return _in_order(self._decoded(_summary, row[0])) if row else None
+
+    async def sleepers(
+        self, after: Place, before: int, *, limit: int = LIMIT_MAX
+    ) -> tuple[Place, ...]:
+        """Return whom time wakes, soonest first. The port tells the contract."""
+        time, workflow_id = after
+        parameters: dict[str, object] = {
+            "after_time": time,
+            "after_id": workflow_id,
+            "before": before,
+            "states": _names(ACTIVE_STATES),
+            "limit": limit,
+        }
+        (text,) = await self._read(_SLEEPERS, parameters)
+        return self._decoded(_wakings, text)
+
+    async def awake(
+        self, state: WorkflowState, now: int, *, after: str | None = None, limit: int = LIMIT_MAX
+    ) -> Page:
+        """Return those of a state that do not sleep, a page of them. The port tells the contract."""
+        time, workflow_id = place_of(after)
+        parameters: dict[str, object] = {
+            "state": state.value,
+            "now": now,
+            "after_time": time,
+            "after_id": workflow_id,
+            "limit": checked_limit(limit) + 1,
+        }
+        (text,) = await self._read(_AWAKE, parameters)
+        return self._page(text, limit)
 
     async def kept(self, step: str, key: str, now: int) -> Kept | None:
         """Return the result that is shared under a key. The port tells the contract."""
@@ -375,6 +421,14 @@ class SQLiteStore:
 
     # committing
 
+    def _open_batch(self) -> Batch:
+        """Return the batch that takes what is to be written next."""
+        batch = self._batches[-1] if self._batches else None
+        if not isinstance(batch, Batch) or batch.is_full:
+            batch = Batch()
+            self._batches.append(batch)
+        return batch
+
     async def _commit(self, batch: Batch) -> None:
         try:
             await self._execute(_COMMIT, batch.parameters())
@@ -407,6 +461,13 @@ class SQLiteStore:
             (answer,) = await self._read(*finding.probe)
             finding.probed(answer)
         return finding
+
+    def _page(self, text: str, limit: int) -> Page:
+        """Return the page that ends before a summary too many, if there is one."""
+        items = [_in_order(summary) for summary in self._decoded(_summaries, text)]
+        last = items[limit - 1] if len(items) > limit else None
+        cursor = cursor_at(last.started_at, last.id) if last else None
+        return Page(items=tuple(items[:limit]), cursor=cursor)
 
     # calling
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import aiosqlite
 
     from beamflow.model.events import Event
+    from beamflow.stores.base import Sleep
 
 __all__ = ["SQLiteTransaction"]
 
@@ -226,7 +227,14 @@ class SQLiteTransaction:
             self._over.set()
 
     async def commit(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         """Append events and commit all that was written."""
         data = encoded(stream, expected, events)
@@ -237,7 +245,9 @@ class SQLiteTransaction:
         loop = asyncio.get_running_loop()
         self._committed = loop.create_future()
         self._batch = Batch()
-        self._batch.add(Append(stream, expected, time, epoch, loop.create_future()), events, data)
+        self._batch.add(
+            Append(stream, expected, time, epoch, loop.create_future()), events, data, sleep
+        )
         self._over.set()
         await self._committed
 

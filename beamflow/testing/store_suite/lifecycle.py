@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from beamflow.errors import ConflictError, StoreLockedError, StoreUnavailableError
-from beamflow.stores.base import DeadLetterQuery, Lease, Store, WorkflowQuery
+from beamflow.model.status import WorkflowState
+from beamflow.stores.base import AWAKE, NEVER, DeadLetterQuery, Lease, Store, WorkflowQuery
 from beamflow.testing.store_suite.samples import START, completed, failed, started, stepped
 from beamflow.testing.store_suite.served import ServedStore, Suite
 
@@ -59,6 +60,9 @@ class LifecycleSuite(Suite):
             lambda: store.find(WorkflowQuery()),
             lambda: store.summary("one"),
             lambda: store.dead_letters(DeadLetterQuery()),
+            lambda: store.sleep("one", AWAKE, epoch=lease.epoch),
+            lambda: store.sleepers((0, ""), NEVER),
+            lambda: store.awake(WorkflowState.RUNNING, START),
             lambda: store.claim("me", 1),
             lambda: store.renew(lease, 1),
             lambda: store.release(lease),

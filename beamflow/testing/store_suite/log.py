@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -241,7 +241,7 @@ class LogSuite(Suite):
     async def test_one_bad_append_among_many(self, store: Store, lease: Lease) -> None:
         """Only the guilty appends of a moment are refused, each for its own reason."""
         await store.append("taken", 0, [started()], time=START, epoch=lease.epoch)
-        good = {"time": START, "epoch": lease.epoch}
+        good: dict[str, Any] = {"time": START, "epoch": lease.epoch}
         late, early = good | {"epoch": lease.epoch - 1}, good | {"time": 1}
         bad: dict[int, tuple[type[Exception], Awaitable[None]]] = {
             7: (ConflictError, store.append("taken", 0, [started(), failed()], **good)),
