@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Beat",
+    "Begin",
     "ChildNews",
     "ControlRequest",
     "Dropped",
@@ -35,6 +36,17 @@ __all__ = [
 
 class Waiting:
     """A question to the actor: what does the workflow wait for?"""
+
+
+class Begin:
+    """The start of a workflow; ``acknowledged`` is settled once it is in the log, or cannot be."""
+
+    __slots__ = ("acknowledged", "events")
+
+    def __init__(self, events: tuple[Event, ...], acknowledged: asyncio.Future[None]) -> None:
+        """Say what its log begins with, and who is told."""
+        self.events = events
+        self.acknowledged = acknowledged
 
 
 class Signal:
@@ -162,7 +174,7 @@ class Dropped:
 def acknowledge(messages: Iterable[object]) -> None:
     """Tell the senders that what they asked for is in the log."""
     for message in messages:
-        if isinstance(message, Signal | ControlRequest) and not message.acknowledged.done():
+        if isinstance(message, _ACKNOWLEDGED) and not message.acknowledged.done():
             message.acknowledged.set_result(None)
 
 
@@ -182,3 +194,6 @@ def reject(acknowledged: asyncio.Future[Any], error: BaseException) -> None:
     """Tell one sender, who may have gone, that nothing comes of it."""
     if not acknowledged.done():
         acknowledged.set_exception(error)
+
+
+_ACKNOWLEDGED = (Signal, ControlRequest, Begin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beamflow.engine.stream import Stream
 from beamflow.model.events import Ended, WorkflowCancelled
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
@@ -66,12 +67,10 @@ class Terminator(Actor):
         services = self._services
         last = (await services.store.read(self._workflow_id))[-1]
         if not isinstance(last.event, Ended):
+            stream = Stream(services, self._workflow_id)
+            stream.seq, stream.time = last.seq, last.time
             end = WorkflowCancelled(reason=self._reason, terminated=True)
-            time = max(services.now(), last.time)
-            await services.store.append(
-                self._workflow_id, last.seq, [end], time=time, epoch=services.epoch
-            )
+            await stream.record(end)
             services.ended(self._workflow_id, end)
-            services.grown(self._workflow_id)
         if not self._acknowledged.done():
             self._acknowledged.set_result(None)

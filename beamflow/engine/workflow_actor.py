@@ -17,11 +17,13 @@ from msgspec.structs import replace
 from beamflow import log
 from beamflow.authoring.child import messenger
 from beamflow.engine.attempt import Attempted
-from beamflow.engine.children import Children, is_orphan
-from beamflow.engine.consequences import check_outcome, consequences
+from beamflow.engine.awakening import Awakening, Over, different_start
+from beamflow.engine.children import Children
+from beamflow.engine.consequences import consequences
 from beamflow.engine.execution import Execution, new_execution
 from beamflow.engine.messages import (
     Beat,
+    Begin,
     ChildNews,
     ControlRequest,
     Dropped,
@@ -38,31 +40,25 @@ from beamflow.engine.messages import (
 from beamflow.engine.parking import (
     PARKED_BY,
     PoisonError,
-    leave_parking,
     letter_of,
     letter_of_compensation,
     park,
-    parked_error,
-    sent_round,
 )
 from beamflow.engine.pending import Pending
 from beamflow.engine.reception import Reception
-from beamflow.engine.replay import replay
-from beamflow.engine.retrying import retried
 from beamflow.engine.steering import UNSTEERED
+from beamflow.engine.stream import Stream
 from beamflow.engine.transactions import Loan, lend
+from beamflow.engine.waiting import waited_for
 from beamflow.errors import (
     BeamflowError,
     ConflictError,
-    CorruptLogError,
     DefinitionError,
     EngineStoppedError,
     FencedError,
     PayloadError,
     ReadOnlyError,
     StoreError,
-    WorkflowExistsError,
-    WorkflowNotFoundError,
     WorkflowStateError,
 )
 from beamflow.model.commands import (
@@ -78,7 +74,6 @@ from beamflow.model.events import (
     DeadLettered,
     Ended,
     Event,
-    Recorded,
     StepFailed,
     StepHeartbeat,
     TimerCancelled,
@@ -87,24 +82,17 @@ from beamflow.model.events import (
     WorkflowBegan,
     WorkflowCancelled,
     WorkflowContinued,
-    WorkflowFailed,
-    WorkflowForked,
     WorkflowPaused,
     WorkflowResumed,
     WorkflowStarted,
 )
-from beamflow.model.status import WorkflowState
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Awaitable, Coroutine
+    from collections.abc import Coroutine
 
-    from beamflow.engine.retrying import Retrial
     from beamflow.engine.services import Services
     from beamflow.model.commands import Command
-    from beamflow.model.events import SignalReceived
-    from beamflow.stores.base import Summary
     from beamflow.stores.transactions import OpenTransaction
 
 __all__ = ["WorkflowActor"]
@@ -118,41 +106,22 @@ class WorkflowActor(Actor):
     Args:
         services: what the engine's actors share.
         workflow_id: which workflow.
-        started: its first event, when it is being started; None to go on from the log.
-        second: what is recorded together with the start, if anything is.
-        retrial: a request to go on although it has failed.
-        accepted: settled once the start is in the log, or cannot be.
-        parked: whether it goes on after it was parked.
+        awakening: why it comes into memory.
     """
 
     # killed or not: the author's code is never left to the collector
     orderly: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        services: Services,
-        workflow_id: str,
-        started: WorkflowStarted | None = None,
-        accepted: asyncio.Future[bool] | None = None,
-        *,
-        second: SignalReceived | WorkflowForked | None = None,
-        retrial: Retrial | None = None,
-        parked: bool = False,
-    ) -> None:
+    def __init__(self, services: Services, workflow_id: str, awakening: Awakening) -> None:
         """Prepare; nothing happens before `init`."""
         self.services = services
         self.workflow_id = workflow_id
-        self._started = started
-        self._second = second
-        self._retrial = retrial
-        self._accepted = accepted
-        self._parked = parked
+        self._awakening = awakening
         self._first: WorkflowStarted | None = None
         self._execution: Execution | None = None
         self._steering = UNSTEERED
         self._reception = Reception(services, workflow_id)
-        self._seq = 0
-        self._time = 0
+        self._stream = Stream(services, workflow_id)
         self._lending = False
         self._pending = Pending(self, services, workflow_id)
         self._children: Children | None = None
@@ -172,15 +141,47 @@ class WorkflowActor(Actor):
         if self.services.others is not None:
             messenger.set(self.services.others)
         try:
-            unrecorded: list[Event] = []
-            if self._started is None or not await self._began(self._started):
-                unrecorded = await self._resume()
-            await self._take(self.take_queued(), unrecorded)
+            if not await self._begin():
+                await self._resume()
+        except Over as over:
+            self._go(over.outcome)
         except PARKED_BY as error:
             await self._park(error)
         except StoreError as error:
-            self._accept(error)
+            self._awakening.settle(error)
             raise
+
+    async def _begin(self) -> bool:
+        """Append the start with what follows from it; False when there is a log to go on from."""
+        awakening = self._awakening
+        self._first = awakening.begun
+        if self._first is None:
+            return False
+        try:
+            if awakening.is_fork:
+                await self._stream.record(*awakening.events)
+                return False
+            self._execution = awakening.new_code()
+            await self._take([awakening.begin()], [])
+        except ConflictError:
+            if self._stream.seq:
+                raise
+        except PayloadError as error:
+            awakening.settle(error)
+            raise Stop("normal") from error
+        else:
+            return True
+        self._code.close()
+        self._execution, self._steering = None, UNSTEERED
+        return False
+
+    async def _resume(self) -> None:
+        """Go on from the log, and record what is in it only by implication."""
+        resumed = await self._awakening.resume(self._stream)
+        self._first, self._execution, self._steering = resumed
+        self._pending.run = self._execution.run
+        self._pending.resumed_at = self._stream.seq
+        await self._take(self.take_queued(), self._reissue())
 
     async def terminate(self, reason: object) -> None:
         """Leave memory: no code runs on, no timer fires."""
@@ -221,27 +222,13 @@ class WorkflowActor(Actor):
         """Answer `Waiting`, or whether a `WorkflowStarted` means this workflow; stand still if told to."""
         if isinstance(request, WorkflowStarted):
             assert self._first is not None
-            return _different_start(self.workflow_id, self._first, request)
+            return different_start(self.workflow_id, self._first, request)
         if isinstance(request, Poisoned):
             await self._park(PoisonError(request.deaths, killed="the process died beside it"))
         assert isinstance(request, Waiting)
-        execution = self._execution
-        if execution is None:
+        if self._execution is None:
             return ()
-        between = self._pending.timers
-        steps = [
-            f"{'retry of ' if op in between else ''}step {call.step.name}"
-            for op, call in execution.calls.items()
-            if not call.cancelled
-        ]
-        timers = ["timer"] * sum(not timer.cancelled() for timer in execution.timers.values())
-        signals = [f"signal {name}" for name in execution.awaited_signals]
-        undoing = [undo for unwinding in execution.unwindings for undo in unwinding.ready()]
-        compensations = [f"compensation of step {undo.call.step.name}" for undo in undoing]
-        children = [f"child {call.id}" for call in execution.children.values()]
-        if execution.conditions:
-            signals.append("condition")
-        return (*compensations, *steps, *children, *timers, *signals)
+        return waited_for(self._execution, self._pending.timers)
 
     async def _take(
         self,
@@ -257,10 +244,10 @@ class WorkflowActor(Actor):
         """
         if self._reception.asks(messages):
             await self._reception.prepare()
-        code = self._code
-        time = max(self.services.now(), self._time)
-        problem: Exception | None = None
-        for seq, event in enumerate(events, self._seq + 1):
+        code, stream = self._code, self._stream
+        time = stream.next_time()
+        problem: BaseException | None = None
+        for seq, event in enumerate(events, stream.seq + 1):
             self._deliver(seq, time, event)
         for index, message in enumerate(messages):
             if problem is not None and type(message) is Update:
@@ -269,8 +256,8 @@ class WorkflowActor(Actor):
                 events.append(happened)
                 try:
                     if problem is None:
-                        self._deliver(self._seq + len(events), time, happened, message)
-                except Exception as error:  # noqa: BLE001 - what has happened is recorded all the same
+                        self._deliver(stream.seq + len(events), time, happened, message)
+                except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what has happened is recorded all the same
                     problem = error
             if events and type(events[-1]) is WorkflowCancelled:
                 del messages[index + 1 :]  # whoever sent these hears of the end
@@ -283,13 +270,15 @@ class WorkflowActor(Actor):
                         events.append(replace(follows, start=self._first))
                         break
                     events.append(follows)
-                    self._deliver(self._seq + len(events), time, follows)
-            except PARKED_BY as error:
+                    self._deliver(stream.seq + len(events), time, follows)
+            except _RECORDED_FIRST as error:
                 problem = error
         if events:
             try:
-                await self._append(events, time, transaction)
+                await stream.append(events, time, transaction)
             except PayloadError as error:  # the store takes less than a payload may hold
+                if not stream.seq:
+                    raise
                 await self._park(error)
             except BaseException as error:
                 refuse(messages, error)
@@ -366,6 +355,8 @@ class WorkflowActor(Actor):
                 return ()
             case Signal():
                 return self._reception.signal(self._code, message)
+            case Begin():
+                return message.events
             case Update():
                 return self._reception.update(self._code, message)
             case Rung():
@@ -402,152 +393,12 @@ class WorkflowActor(Actor):
         assert self._execution is not None
         return self._execution
 
-    def _append(
-        self, events: list[Event], time: int, transaction: OpenTransaction | None = None
-    ) -> Awaitable[None]:
-        services = self.services
-        append = services.store.append if transaction is None else transaction.commit
-        return append(self.workflow_id, self._seq, events, time=time, epoch=services.epoch)
-
-    async def _record(self, event: Event) -> None:
-        """Append an event that no message and no code has led to."""
-        time = max(self.services.now(), self._time)
-        await self._append([event], time)
-        self._appended([event], time)
-
     def _appended(self, events: list[Event], time: int) -> None:
-        self._seq += len(events)
-        self._time = time
-        services = self.services
-        if services.crashes:
-            services.crashes.pop(self.workflow_id, None)
+        self._stream.advance(events, time)
         if self._reception.ledger is not None:
             self._reception.replied(events)
         if self._pending.claims is not None:
             self._pending.claims.recorded(events)
-        services.grown(self.workflow_id)
-
-    async def _began(self, started: WorkflowStarted) -> bool:
-        """Append the start; False when there is such a workflow already, which then goes on."""
-        time = self.services.now()
-        events: list[Event] = [started] if self._second is None else [started, self._second]
-        try:
-            await self._append(events, time)
-        except ConflictError:
-            return False
-        except PayloadError as error:
-            self._accept(error)
-            raise Stop("normal") from error
-        self._appended(events, time)
-        if isinstance(self._second, WorkflowForked):
-            return False
-        definition = self.services.definitions.get(started.workflow, started.version)
-        self._first = started
-        self._execution = new_execution(definition, self.workflow_id)
-        self._accept(None)
-        for seq, event in enumerate(events, 1):
-            self._deliver(seq, time, event)
-        if started.begin_at is not None or started.deadline is not None:
-            self._pending.set_alarms(self._steering.alarms())
-        return True
-
-    async def _resume(self) -> list[Event]:
-        """Read the log and bring the code to where it was; return what is to be recorded now."""
-        store = self.services.store
-        summary = await store.summary(self.workflow_id)
-        history = await store.read(self.workflow_id, summary.run_seq - 1 if summary else 0)
-        started = self._checked_start(history)
-        last = history[-1]
-        self._seq, self._time = last.seq, last.time
-        if isinstance(last.event, Ended):
-            if self._retrial is None or not isinstance(last.event, WorkflowFailed):
-                self.services.ended(self.workflow_id, last.event)
-                raise Stop("normal")
-            history.append(await self._retry_from(history, started, self._retrial))
-        if self._started is not None and not self._parked:
-            await self._check_not_parked(summary)
-        if self.services.crashes.get(self.workflow_id, 0) >= _CRASHES_MAX:
-            raise PoisonError(self.services.crashes[self.workflow_id])
-        if self._started is None and await is_orphan(self.services, history, started):
-            await self._end_with_parent(started.parent)
-        definition = self.services.definitions.get(started.workflow, started.version)
-        self._execution = replay(definition, self.workflow_id, history)
-        for recorded in history:
-            self._steering = self._steering.after(recorded.event)
-        self._pending.run = self._execution.run
-        self._pending.resumed_at = self._seq
-        check_outcome(self._execution)
-        way_back = self._code.way_back
-        if self._parked:
-            if way_back is not None:
-                way_back.start_over()
-            state = self._steering.state(compensating=way_back is not None)
-            await leave_parking(self.services, self.workflow_id, state)
-        elif way_back is not None and way_back.failed:
-            way_back.start_over(await sent_round(self.services, way_back.failed, history))
-        return self._reissue()
-
-    async def _end_with_parent(self, parent: str) -> NoReturn:
-        """End where it stands: its parent was terminated, and the process before the children were."""
-        end = WorkflowCancelled(reason=f"its parent {parent!r} was terminated", terminated=True)
-        await self._record(end)
-        self._go(end)
-
-    async def _retry_from(
-        self, history: list[Recorded], started: WorkflowStarted, retrial: Retrial
-    ) -> Recorded:
-        """Take the end of a failed workflow back, unless that cannot be."""
-        services = self.services
-        try:
-            definition = services.definitions.get(started.workflow, started.version)
-            event = retried(definition, self.workflow_id, history, retrial)
-        except BeamflowError as error:
-            self._accept(error)
-            raise Stop("normal") from error
-        await self._record(event)
-        self._accept(None)
-        return Recorded(
-            stream=self.workflow_id,
-            seq=self._seq,
-            time=self._time,
-            epoch=services.epoch,
-            event=event,
-        )
-
-    def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
-        """Return the first event; see to it that whoever starts the workflow means this one."""
-        if not history:
-            error = WorkflowNotFoundError(
-                self.workflow_id, f"no workflow has the id {self.workflow_id!r}"
-            )
-            self._accept(error)
-            self.services.ended(self.workflow_id, error)
-            raise Stop("normal")
-        there = history[0].event
-        if isinstance(there, WorkflowContinued) and there.start is not None:
-            there = there.start
-        if not isinstance(there, WorkflowStarted):
-            self._accept(None)
-            raise CorruptLogError(self.workflow_id, 1, "it is not the start of a workflow")
-        self._first = there
-        wanted = self._started
-        if self._retrial is None:
-            self._accept(
-                None if wanted is None else _different_start(self.workflow_id, there, wanted)
-            )
-        elif self._accepted is None or self._accepted.done():
-            self._retrial = None  # of an earlier life, which has seen to it
-        return there
-
-    def _accept(self, problem: BeamflowError | None) -> None:
-        """Tell whoever starts the workflow that it is in the log, or why it is not."""
-        accepted, self._accepted = self._accepted, None
-        if accepted is None or accepted.done():
-            return
-        if problem is None:
-            accepted.set_result(True)
-        else:
-            accepted.set_exception(problem)
 
     def _deliver(self, seq: int, time: int, event: Event, message: object = None) -> None:
         if type(message) is Attempted:
@@ -694,7 +545,7 @@ class WorkflowActor(Actor):
             self._children.leave()
         old.close()
         self._execution = new_execution(old.workflow, self.workflow_id)
-        self._execution.deliver(self._seq, self._time, event)
+        self._execution.deliver(self._stream.seq, self._stream.time, event)
         self.ref.cast(Renewed())
         for request in self._reception.take_held():
             self.ref.cast(request)
@@ -703,42 +554,15 @@ class WorkflowActor(Actor):
 
     async def _park(self, error: BaseException) -> NoReturn:
         """Stand still until somebody mends the cause; the log stays as it is."""
-        self._accept(None)
-        workflow = "" if self._execution is None else self._code.workflow.name
+        self._awakening.settle()
+        workflow = "" if self._first is None else self._first.workflow
         await self._stand_still(letter_of(self.workflow_id, workflow, error))
 
     async def _stand_still(self, letter: DeadLettered) -> NoReturn:
         self._go(await park(self.services, letter))
 
-    async def _check_not_parked(self, summary: Summary | None) -> None:
-        """Starting a workflow that is parked gives a handle of it and moves nothing."""
-        if summary is not None and summary.state is WorkflowState.PARKED:
-            parked = await parked_error(self.services, self.workflow_id)
-            self.services.ended(self.workflow_id, parked)
-            raise Stop("normal")
 
-
-def _different_start(
-    workflow_id: str, there: WorkflowStarted, wanted: WorkflowStarted
-) -> WorkflowExistsError | None:
-    """Return the error for an id that is taken by another workflow or input; None for the same."""
-    if there.workflow != wanted.workflow:
-        what = f"a workflow {there.workflow!r}"
-    elif bytes(there.input) != bytes(wanted.input):
-        what = "another input"
-    elif there.parent != wanted.parent:
-        what = f"a child of {there.parent!r}" if there.parent else "a workflow without a parent"
-    elif there.forked_from != wanted.forked_from:
-        what = f"a fork of {there.forked_from}" if there.forked_from else "no such fork"
-    else:
-        return None
-    message = (
-        f"workflow id {workflow_id!r} is taken by {what}. Use another id, or "
-        f"engine.handle({workflow_id!r}) for the workflow there is"
-    )
-    return WorkflowExistsError(workflow_id, message)
-
-
+_RECORDED_FIRST: tuple[type[BaseException], ...] = (*PARKED_BY, KeyboardInterrupt)
 _NO_CRASH = (StoreError, EngineStoppedError, ActorStoppedError, ReadOnlyError)
 _OF_A_RUN = Ended | WorkflowContinued
 _STEERING = frozenset(

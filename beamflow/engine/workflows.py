@@ -6,12 +6,13 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from beamflow.engine.awakening import Awakening
 from beamflow.engine.messages import Waiting
 from beamflow.engine.queries import Queries
 from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError
-from supervision import ActorStoppedError, ChildSpec, DynamicSupervisor, Restart
+from supervision import ActorStoppedError, ChildSpec, Down, DynamicSupervisor, Restart
 
 if TYPE_CHECKING:
     from beamflow.engine.retrying import Retrial
@@ -68,7 +69,7 @@ class Workflows:
         while True:
             there = self._awake(workflow_id)
             if there is None:
-                accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+                accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
                 ref = await self._spawn(workflow_id, started, accepted, second=second)
                 if ref is not None and await _settled(accepted, ref):
                     return
@@ -99,7 +100,7 @@ class Workflows:
             except ActorStoppedError:
                 await there.wait()
             return False
-        accepted: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ref = await self._spawn(workflow_id, None, accepted, retrial=retrial)
         return ref is not None and await _settled(accepted, ref)
 
@@ -171,22 +172,22 @@ class Workflows:
         self,
         workflow_id: str,
         started: WorkflowStarted | None,
-        accepted: asyncio.Future[bool] | None,
+        accepted: asyncio.Future[None] | None,
         *,
         second: SignalReceived | WorkflowForked | None = None,
         retrial: Retrial | None = None,
         parked: bool = False,
     ) -> ActorRef | None:
-        make = partial(
-            WorkflowActor,
+        awakening = Awakening(
             self._services,
             workflow_id,
-            started,
-            accepted,
+            started=started,
             second=second,
             retrial=retrial,
+            accepted=accepted,
             parked=parked,
         )
+        make = partial(WorkflowActor, self._services, workflow_id, awakening)
         return await self._start(ChildSpec(workflow_id, make, restart=Restart.TRANSIENT))
 
     async def _start(self, spec: ChildSpec) -> ActorRef | None:
@@ -198,18 +199,22 @@ class Workflows:
             raise EngineStoppedError(_NOT_UP) from error
 
 
-async def _settled(accepted: asyncio.Future[bool], ref: ActorRef) -> bool:
+async def _settled(accepted: asyncio.Future[None], ref: ActorRef) -> bool:
     """Wait for the start to be in the log; False when the actor that saw to it ended before."""
     monitor = ref.monitor(partial(_give_up, accepted))
     try:
-        return await accepted
+        await accepted
+    except ActorStoppedError:
+        return False
+    else:
+        return True
     finally:
         monitor.cancel()
 
 
-def _give_up(accepted: asyncio.Future[bool], _down: object) -> None:
+def _give_up(accepted: asyncio.Future[None], down: Down) -> None:
     if not accepted.done():
-        accepted.set_result(False)
+        accepted.set_exception(ActorStoppedError(down.ref.path, down.reason))
 
 
 def _ended(acknowledged: asyncio.Future[None], _down: object) -> None:

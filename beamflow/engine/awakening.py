@@ -1,0 +1,275 @@
+"""How a workflow comes into memory: begun anew, or brought by its log to where it was."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from beamflow.engine.children import is_orphan
+from beamflow.engine.consequences import check_outcome
+from beamflow.engine.execution import new_execution
+from beamflow.engine.messages import Begin
+from beamflow.engine.parking import PoisonError, leave_parking, parked_error, sent_round
+from beamflow.engine.replay import replay
+from beamflow.engine.retrying import retried
+from beamflow.engine.steering import UNSTEERED
+from beamflow.errors import (
+    BeamflowError,
+    CorruptLogError,
+    WorkflowExistsError,
+    WorkflowNotFoundError,
+)
+from beamflow.model.events import (
+    Ended,
+    Event,
+    Recorded,
+    WorkflowCancelled,
+    WorkflowContinued,
+    WorkflowFailed,
+    WorkflowForked,
+    WorkflowStarted,
+)
+from beamflow.model.status import WorkflowState
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from beamflow.engine.execution import Execution
+    from beamflow.engine.retrying import Retrial
+    from beamflow.engine.services import Services
+    from beamflow.engine.steering import Steering
+    from beamflow.engine.stream import Stream
+    from beamflow.model.events import SignalReceived
+    from beamflow.stores.base import Summary
+
+__all__ = ["Awakening", "Over", "Resumed", "different_start"]
+
+_CRASHES_MAX = 3
+
+
+class Over(Exception):  # noqa: N818 - nothing is wrong: there is nothing to run
+    """The workflow does not come into memory; ``outcome`` is what those who wait for it are told."""
+
+    def __init__(self, outcome: Ended | BeamflowError) -> None:
+        """Say what it has come to."""
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+class Resumed(NamedTuple):
+    """A workflow as its log has left it."""
+
+    first: WorkflowStarted
+    code: Execution
+    steering: Steering
+
+
+class Awakening:
+    """Why a workflow comes into memory, and who is to hear of it. Outlives the lives of its actor.
+
+    Args:
+        services: what the engine's actors share.
+        workflow_id: which workflow.
+        started: its first event, when it is being started; None to go on from the log.
+        second: what is recorded together with the start, if anything is.
+        retrial: a request to go on although it has failed.
+        accepted: settled once the start or the retrial is in the log, or cannot be.
+        parked: whether it goes on after it was parked.
+    """
+
+    __slots__ = (
+        "_parked",
+        "_retrial",
+        "_second",
+        "_services",
+        "_started",
+        "_workflow_id",
+        "accepted",
+    )
+
+    def __init__(
+        self,
+        services: Services,
+        workflow_id: str,
+        *,
+        started: WorkflowStarted | None = None,
+        second: SignalReceived | WorkflowForked | None = None,
+        retrial: Retrial | None = None,
+        accepted: asyncio.Future[None] | None = None,
+        parked: bool = False,
+    ) -> None:
+        self._services = services
+        self._workflow_id = workflow_id
+        self._started = started
+        self._second = second
+        self._retrial = retrial
+        self._parked = parked
+        self.accepted = accepted
+
+    # A new one
+
+    @property
+    def begun(self) -> WorkflowStarted | None:
+        """The start, if it is to be appended; None once it is in the log, or a log is to be read."""
+        accepted = self.accepted
+        return None if accepted is None or accepted.done() else self._started
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What a new workflow's log begins with."""
+        assert self._started is not None
+        return (self._started,) if self._second is None else (self._started, self._second)
+
+    @property
+    def is_fork(self) -> bool:
+        """Whether its log begins with what it takes over from another one."""
+        return isinstance(self._second, WorkflowForked)
+
+    def begin(self) -> Begin:
+        """Return the message that begins it."""
+        assert self.accepted is not None
+        return Begin(self.events, self.accepted)
+
+    def new_code(self) -> Execution:
+        """Return its code, which has run nothing yet; raises `UnknownWorkflowError`."""
+        assert self._started is not None
+        definition = self._services.definitions.get(self._started.workflow, self._started.version)
+        return new_execution(definition, self._workflow_id)
+
+    def settle(self, problem: BeamflowError | None = None) -> None:
+        """Tell whoever starts the workflow that it is in the log, or why it is not."""
+        accepted = self.accepted
+        if accepted is None or accepted.done():
+            return
+        if problem is None:
+            accepted.set_result(None)
+        else:
+            accepted.set_exception(problem)
+
+    # One that is in the log
+
+    async def resume(self, stream: Stream) -> Resumed:
+        """Read the log and bring the code to where it was.
+
+        Args:
+            stream: brought to the end of the log.
+
+        Raises:
+            Over: there is nothing to run.
+            NondeterminismError: likewise all of `PARKED_BY`; it is to be parked.
+            StoreError: the log cannot be read.
+        """
+        services = self._services
+        summary = await services.store.summary(self._workflow_id)
+        history = await services.store.read(
+            self._workflow_id, summary.run_seq - 1 if summary else 0
+        )
+        first = self._checked_start(history)
+        last = history[-1]
+        stream.seq, stream.time = last.seq, last.time
+        if isinstance(last.event, Ended):
+            history.append(await self._taken_back(stream, history, first))
+        if self._started is not None and not self._parked:
+            await self._check_not_parked(summary)
+        if services.crashes.get(self._workflow_id, 0) >= _CRASHES_MAX:
+            raise PoisonError(services.crashes[self._workflow_id])
+        if self._started is None and await is_orphan(services, history, first):
+            reason = f"its parent {first.parent!r} was terminated"
+            end = WorkflowCancelled(reason=reason, terminated=True)
+            await stream.record(end)
+            raise Over(end)
+        definition = services.definitions.get(first.workflow, first.version)
+        code = replay(definition, self._workflow_id, history)
+        try:
+            check_outcome(code)
+            steering = UNSTEERED
+            for recorded in history:
+                steering = steering.after(recorded.event)
+            await self._go_round(code, steering, history)
+        except BaseException:
+            code.close()
+            raise
+        return Resumed(first, code, steering)
+
+    def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
+        """Return the first event; see to it that whoever starts the workflow means this one."""
+        if not history:
+            error = WorkflowNotFoundError(
+                self._workflow_id, f"no workflow has the id {self._workflow_id!r}"
+            )
+            self.settle(error)
+            raise Over(error)
+        there = history[0].event
+        if isinstance(there, WorkflowContinued) and there.start is not None:
+            there = there.start
+        if not isinstance(there, WorkflowStarted):
+            self.settle()
+            raise CorruptLogError(self._workflow_id, 1, "it is not the start of a workflow")
+        if self._retrial is None:
+            wanted = self._started
+            self.settle(
+                None if wanted is None else different_start(self._workflow_id, there, wanted)
+            )
+        elif self.accepted is None or self.accepted.done():
+            self._retrial = None  # of an earlier life, which has seen to it
+        return there
+
+    async def _taken_back(
+        self, stream: Stream, history: list[Recorded], first: WorkflowStarted
+    ) -> Recorded:
+        """Take the end of a failed workflow back; raises `Over` where nobody asks for that, or may."""
+        services, end = self._services, history[-1].event
+        assert isinstance(end, Ended)
+        if self._retrial is None or not isinstance(end, WorkflowFailed):
+            raise Over(end)
+        try:
+            definition = services.definitions.get(first.workflow, first.version)
+            event = retried(definition, self._workflow_id, history, self._retrial)
+        except BeamflowError as error:
+            self.settle(error)
+            raise Over(end) from error
+        await stream.record(event)
+        self.settle()
+        return Recorded(
+            stream=self._workflow_id,
+            seq=stream.seq,
+            time=stream.time,
+            epoch=services.epoch,
+            event=event,
+        )
+
+    async def _check_not_parked(self, summary: Summary | None) -> None:
+        """Starting a workflow that is parked gives a handle of it and moves nothing."""
+        if summary is not None and summary.state is WorkflowState.PARKED:
+            raise Over(await parked_error(self._services, self._workflow_id))
+
+    async def _go_round(self, code: Execution, steering: Steering, history: list[Recorded]) -> None:
+        """Leave parking; compensations that have failed for good are made again where they may be."""
+        way_back = code.way_back
+        if self._parked:
+            if way_back is not None:
+                way_back.start_over()
+            state = steering.state(compensating=way_back is not None)
+            await leave_parking(self._services, self._workflow_id, state)
+        elif way_back is not None and way_back.failed:
+            way_back.start_over(await sent_round(self._services, way_back.failed, history))
+
+
+def different_start(
+    workflow_id: str, there: WorkflowStarted, wanted: WorkflowStarted
+) -> WorkflowExistsError | None:
+    """Return the error for an id that is taken by another workflow or input; None for the same."""
+    if there.workflow != wanted.workflow:
+        what = f"a workflow {there.workflow!r}"
+    elif bytes(there.input) != bytes(wanted.input):
+        what = "another input"
+    elif there.parent != wanted.parent:
+        what = f"a child of {there.parent!r}" if there.parent else "a workflow without a parent"
+    elif there.forked_from != wanted.forked_from:
+        what = f"a fork of {there.forked_from}" if there.forked_from else "no such fork"
+    else:
+        return None
+    message = (
+        f"workflow id {workflow_id!r} is taken by {what}. Use another id, or "
+        f"engine.handle({workflow_id!r}) for the workflow there is"
+    )
+    return WorkflowExistsError(workflow_id, message)
