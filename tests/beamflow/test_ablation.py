@@ -252,10 +252,10 @@ ABLATIONS = [
     Ablation(
         "the stop at the first failed write",
         "I34",
-        "stores/sqlite/store.py",
-        "            self._fail(unavailable(repr(self), error))\n"
-        "            raise self._refusal() from error\n        finally",
-        "            self._in_flight = None\n            await self.serve()\n        finally",
+        "stores/sqlite/commits.py",
+        "            self.fail(unavailable(self._store, error))\n"
+        "            raise self.refusal() from error\n        finally",
+        "            self.in_flight = None\n            await self.serve()\n        finally",
         f"{STORES}/test_sqlite.py::test_a_failed_write_answers_everybody",
     ),
     Ablation(

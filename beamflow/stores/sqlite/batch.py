@@ -33,6 +33,8 @@ _ROWS_MAX = 500
 """Small enough that there is a batch to commit while the loop is busy with those it has woken: one
 that holds everybody makes the loop and the writer take turns."""
 _BYTES_MAX = 8 * 1024 * 1024
+_ROW_BYTES = 250
+"""What a row costs beside its data: its place, and whoever waits."""
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
 _WORKFLOW_UPDATED, _LABELS_CHANGED, _RESULT_KEPT, _SLEPT = range(5, 9)
 
@@ -64,6 +66,11 @@ class Batch:
         self._rows: list[bytes] = []
         self._data: list[bytes] = []
         self._bytes = 0
+
+    @property
+    def weight(self) -> int:
+        """How many bytes it holds, about."""
+        return self._bytes + _ROW_BYTES * len(self._rows)
 
     @property
     def is_full(self) -> bool:

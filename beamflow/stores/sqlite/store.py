@@ -1,27 +1,20 @@
 """The store in one SQLite file.
 
-One connection writes: all appends that came while the last commit was in flight are one statement,
-thus one transaction, one hop to its thread and one fsync. Others read. Whatever a write fails with
-that is not a plain refusal stops the store, because after a failed fsync SQLite would go on as if
-nothing had been lost.
+One connection writes, what stands in line before it (`Commits`); others read (`Readers`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import sqlite3
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import msgspec
 
 from beamflow.errors import (
-    ConflictError,
     CorruptLogError,
     FencedError,
-    PayloadError,
     StoreLockedError,
     StoreUnavailableError,
 )
@@ -47,16 +40,18 @@ from beamflow.stores.base import (
     letter_cursor_at,
     letter_place_of,
     place_of,
-    went_back,
 )
 from beamflow.stores.sql import statement
-from beamflow.stores.sqlite.batch import Append, Batch
+from beamflow.stores.sqlite.batch import Append
+from beamflow.stores.sqlite.commits import QUEUE_BYTES_MAX, Commits
 from beamflow.stores.sqlite.file import check_schema, connect, create, enter_wal, identity, migrate
 from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
+from beamflow.stores.sqlite.readers import Readers
 from beamflow.stores.sqlite.rebuild import rebuild
 from beamflow.stores.sqlite.transaction import SQLiteTransaction
+from beamflow.stores.sqlite.wal import CHECKPOINT_PAGES, WAL_BYTES_MAX, Wal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,9 +66,7 @@ T = TypeVar("T")
 
 _READERS = 2
 _READ_EVENTS = 2_000
-_CHECKPOINT_PAGES = 1_000
 
-_COMMIT = statement("sqlite", "commit")
 _READ = statement("sqlite", "read")
 _KEPT = statement("sqlite", "kept")
 _SLEEPERS = statement("sqlite", "sleepers")
@@ -110,6 +103,8 @@ class SQLiteStore:
         durability: ``"full"``: what was acknowledged survives a power loss; ``"relaxed"``: it
             survives the death of the process, a power loss may take the last moments.
         busy_timeout_s: how long to wait for another process that writes to the file.
+        queue_bytes_max: how many bytes of events may wait to be committed; whoever appends more waits.
+        wal_bytes_max: how large the write-ahead log may get before readers wait for it to begin anew.
     """
 
     shared: ClassVar[bool] = True
@@ -121,22 +116,20 @@ class SQLiteStore:
         clock: Callable[[], int],
         durability: Literal["full", "relaxed"] = "full",
         busy_timeout_s: float = 5.0,
+        queue_bytes_max: int = QUEUE_BYTES_MAX,
+        wal_bytes_max: int = WAL_BYTES_MAX,
     ) -> None:
         self._path = Path(path)
         self._clock = clock
         self._durability = durability
         self._busy_timeout_s = busy_timeout_s
         self._is_open = False
+        self._queue_bytes_max = queue_bytes_max
+        self._wal_bytes_max = wal_bytes_max
         self._writer: aiosqlite.Connection | None = None
-        self._readers: deque[aiosqlite.Connection] = deque()
         self._lock: OwnerLock | None = None
         self._identity: tuple[int, int] | None = None
-        self._batches: deque[Batch | SQLiteTransaction] = deque()
-        self._in_flight: Batch | SQLiteTransaction | None = None
-        self._work = asyncio.Event()
-        self._turn = asyncio.Lock()
-        self._failure: StoreUnavailableError | None = None
-        self._interrupted = False
+        self._begin_anew()
 
     def __repr__(self) -> str:
         return f"sqlite:///{self._path}"
@@ -146,6 +139,7 @@ class SQLiteStore:
         if self._is_open:
             raise StoreLockedError(repr(self), "another engine that was given this very object")
         self._is_open = True
+        self._begin_anew()
         try:
             await self._open(create(repr(self), self._path))
         except BaseException as error:
@@ -153,35 +147,11 @@ class SQLiteStore:
             if isinstance(error, sqlite3.Error):
                 raise unavailable(repr(self), error) from error
             raise
-        self._work = asyncio.Event()
-        self._turn = asyncio.Lock()
-        self._failure = None
-        self._interrupted = False
 
     async def serve(self) -> None:
         """Commit what `append` is handed, until cancelled. The port tells the contract."""
         self._check_usable()
-        try:
-            while True:
-                self._check_usable()
-                if self._batches:
-                    self._in_flight = self._batches.popleft()
-                    if isinstance(self._in_flight, Batch):
-                        await self._commit(self._in_flight)
-                    else:
-                        async with self._turn:
-                            await self._in_flight.run()
-                    self._in_flight = None
-                else:
-                    self._work.clear()
-                    await self._work.wait()
-        except Exception as error:
-            self._fail(unavailable(repr(self), error))
-            raise self._refusal() from error
-        finally:
-            if self._in_flight is not None:
-                self._interrupted = True
-                self._fail(self._unusable("its writer was stopped in the middle of a commit"))
+        await self._commits.serve()
 
     async def rebuild(self) -> None:
         """Derive all indexes from the events again. The port tells the contract."""
@@ -194,10 +164,9 @@ class SQLiteStore:
 
     async def close(self) -> None:
         """Close the file; the lease is free from here on. The port tells the contract."""
-        self._fail(self._unusable("the store was closed"))
+        self._commits.fail(self._commits.unusable("the store was closed"))
         try:
-            while self._readers:
-                await self._readers.pop().close()
+            await self._readers.close()
             writer, self._writer = self._writer, None
             if writer is not None:
                 await writer.close()
@@ -217,31 +186,35 @@ class SQLiteStore:
         sleep: Sleep | None = None,
     ) -> None:
         """Add events, all or none. The port tells the contract."""
-        if self._failure is not None or self._writer is None:
-            raise self._refusal()
+        commits = self._commits
+        if commits.failure is not None or self._writer is None:
+            raise commits.refusal()
+        if commits.is_full:
+            await commits.room()
         data = encoded(stream, expected, events)
         waiter = asyncio.get_running_loop().create_future()
-        self._open_batch().add(Append(stream, expected, time, epoch, waiter), events, data, sleep)
+        commits.put(Append(stream, expected, time, epoch, waiter), events, data, sleep)
         del data  # whoever waits holds as little as can be
-        self._work.set()
         await waiter
 
     async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
         """Note that a workflow sleeps, or is awake again. The port tells the contract."""
-        if self._failure is not None or self._writer is None:
-            raise self._refusal()
+        commits = self._commits
+        if commits.failure is not None or self._writer is None:
+            raise commits.refusal()
+        if commits.is_full:
+            await commits.room()
         waiter = asyncio.get_running_loop().create_future()
-        self._open_batch().add(Append(workflow_id, 0, 0, epoch, waiter), (), (), sleep)
-        self._work.set()
+        commits.put(Append(workflow_id, 0, 0, epoch, waiter), (), (), sleep)
         await waiter
 
     async def begin(self) -> SQLiteTransaction:
         """Wait for the writer and begin a transaction. The port tells the contract."""
-        if self._failure is not None or self._writer is None:
-            raise self._refusal()
-        transaction = SQLiteTransaction(repr(self), self._writer, self._commit)
-        self._batches.append(transaction)
-        self._work.set()
+        commits = self._commits
+        if commits.failure is not None or self._writer is None:
+            raise commits.refusal()
+        transaction = SQLiteTransaction(repr(self), self._writer, commits.commit)
+        commits.lend(transaction)
         try:
             await transaction.begun
         except BaseException:
@@ -394,13 +367,28 @@ class SQLiteStore:
     async def release(self, lease: Lease) -> None:
         """Give the lease back. The port tells the contract."""
         # A commit that nobody waits for any more is carried out first, on the same connection.
-        if not self._interrupted:
+        if not self._commits.interrupted:
             self._check_usable()
         row = await self._write(_RELEASE, {"epoch": lease.epoch})
         if row is not None and self._lock is not None:
             self._lock.release()
 
     # opening
+
+    def _begin_anew(self) -> None:
+        """Forget what an earlier life of the store has left."""
+        name, path = repr(self), self._path.resolve()
+        self._readers = Readers(name, self._refusal, self._fail)
+        wal = Wal(
+            name,
+            path.with_name(f"{path.name}-wal"),
+            self._execute,
+            self._readers,
+            busy_timeout_s=self._busy_timeout_s,
+            bytes_max=self._wal_bytes_max,
+        )
+        self._commits = Commits(name, self._execute, wal, self._queue_bytes_max)
+        wal.look_again = self._commits.look_again
 
     async def _open(self, path: Path) -> None:
         self._identity = identity(path)
@@ -412,48 +400,13 @@ class SQLiteStore:
         await enter_wal(repr(self), writer)
         synchronous = "FULL" if self._durability == "full" else "NORMAL"
         await writer.execute_fetchall(f"PRAGMA synchronous = {synchronous}")
-        await writer.execute_fetchall(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        await writer.execute_fetchall(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        await writer.execute_fetchall(f"PRAGMA journal_size_limit = {self._wal_bytes_max}")
         await migrate(repr(self), writer)
         for _ in range(_READERS):
             pragmas = {"mmap_size": 0, "query_only": 1, "wal_autocheckpoint": 0}
             reader = await connect(path, busy_timeout_s=self._busy_timeout_s, pragmas=pragmas)
-            self._readers.append(reader)
-
-    # committing
-
-    def _open_batch(self) -> Batch:
-        """Return the batch that takes what is to be written next."""
-        batch = self._batches[-1] if self._batches else None
-        if not isinstance(batch, Batch) or batch.is_full:
-            batch = Batch()
-            self._batches.append(batch)
-        return batch
-
-    async def _commit(self, batch: Batch) -> None:
-        try:
-            await self._execute(_COMMIT, batch.parameters())
-        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError) as error:
-            if len(batch.appends) == 1:
-                _reject(batch.appends[0], error)
-                return
-            for half in batch.halves():
-                await self._commit(half)
-            return
-        for append in batch.appends:
-            if not append.waiter.done():
-                append.waiter.set_result(None)
-
-    def _fail(self, failure: StoreUnavailableError) -> None:
-        """Refuse everything from here on, and answer whoever waits."""
-        if self._failure is None:
-            self._failure = failure
-        batches = [self._in_flight] if self._in_flight is not None else []
-        for append in (one for batch in [*batches, *self._batches] for one in batch.appends):
-            if not append.waiter.done():
-                append.waiter.set_exception(self._refusal())
-        self._in_flight = None
-        self._batches.clear()
-        self._work.set()
+            self._readers.add(reader)
 
     async def _finding(self, query: WorkflowQuery) -> Finding:
         finding = Finding(query)
@@ -478,7 +431,7 @@ class SQLiteStore:
 
     async def _write(self, sql: str, parameters: dict[str, object]) -> Any:
         try:
-            async with self._turn:  # never in the transaction of a step
+            async with self._commits.turn:  # never in the transaction of a step
                 return await self._execute(sql, parameters)
         except (sqlite3.Error, ValueError) as error:
             failure = unavailable(repr(self), error)
@@ -487,17 +440,7 @@ class SQLiteStore:
             raise failure from error
 
     async def _read(self, sql: str, parameters: dict[str, object]) -> Any:
-        if not self._readers:
-            raise self._refusal()
-        self._readers.rotate()
-        try:
-            rows = await self._readers[0].execute_fetchall(sql, parameters)
-        except (sqlite3.Error, ValueError) as error:
-            failure = unavailable(repr(self), error)
-            if code_of(error) == sqlite3.SQLITE_IOERR:
-                self._fail(failure)
-            raise failure from error
-        return next(iter(rows), None)
+        return await self._readers.row(sql, parameters)
 
     def _decoded(self, decoder: msgspec.json.Decoder[T], text: str) -> T:
         try:
@@ -508,7 +451,7 @@ class SQLiteStore:
             ) from error
 
     def _check_usable(self) -> None:
-        if self._failure is not None or self._writer is None:
+        if self._commits.failure is not None or self._writer is None:
             raise self._refusal()
 
     def _check_place(self) -> None:
@@ -518,14 +461,14 @@ class SQLiteStore:
         except OSError:
             moved = True
         if moved:
-            self._fail(self._unusable("the file was moved, deleted or replaced"))
+            self._commits.fail(self._commits.unusable("the file was moved, deleted or replaced"))
             raise self._refusal()
 
     def _refusal(self) -> StoreUnavailableError:
-        return copy.copy(self._failure) or self._unusable("the store is not open")
+        return self._commits.refusal()
 
-    def _unusable(self, problem: str) -> StoreUnavailableError:
-        return StoreUnavailableError(repr(self), problem, "Open it, then read before writing")
+    def _fail(self, failure: StoreUnavailableError) -> None:
+        self._commits.fail(failure)
 
     def _owns_lock(self) -> bool:
         return self._lock is not None and self._lock.is_held
@@ -561,27 +504,6 @@ def events_of(stream: str, after: int, row: tuple[str, bytes | None]) -> list[Re
             raise CorruptLogError(stream, seq, f"it cannot be decoded: {error}") from error
         records.append(Recorded(stream=stream, seq=seq, time=time, epoch=epoch, event=event))
     return records
-
-
-def _reject(append: Append, error: Exception) -> None:
-    """Tell the one append that cannot be written why; raises what is no plain refusal."""
-    refusal: Exception
-    reason = str(error)
-    if reason == "fenced":
-        refusal = FencedError(append.epoch)
-    elif reason == "time":
-        refusal = went_back(append.stream, append.time)
-    elif reason == "conflict" or "beamflow_events.stream" in reason:
-        refusal = ConflictError(append.stream, append.expected)
-    elif not isinstance(error, sqlite3.IntegrityError):
-        refusal = PayloadError(
-            f"event for {append.stream!r}",
-            "it is larger than SQLite can store. Keep it elsewhere and pass an id",
-        )
-    else:
-        raise error
-    if not append.waiter.done():
-        append.waiter.set_exception(refusal)
 
 
 def _in_order(summary: Summary) -> Summary:

@@ -150,7 +150,7 @@ async def test_the_writer_is_set_up_for_durability(
     store = SQLiteStore(path, clock=clock, durability=durability)
     await store.open()
     try:
-        writer, readers = store._writer, store._readers
+        writer, readers = store._writer, list(store._readers)
         assert await pragma(writer, "journal_mode") == "wal"
         assert await pragma(writer, "synchronous") == synchronous
         assert await pragma(writer, "wal_autocheckpoint") == 1000
@@ -627,7 +627,7 @@ async def test_a_writer_cancelled_in_the_middle_of_a_commit(path: Path, clock: S
         append = asyncio.create_task(
             store.append("one", 0, [started()], time=START, epoch=lease.epoch)
         )
-        while store._in_flight is None:  # noqa: ASYNC110 - no event tells of it
+        while store._commits.in_flight is None:  # noqa: ASYNC110 - no event tells of it
             await asyncio.sleep(0)
         server.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -656,7 +656,7 @@ async def test_a_lease_is_given_back_after_an_interrupted_commit(
     lease = await store.claim("me", 30)
     server = asyncio.create_task(store.serve())
     append = asyncio.create_task(store.append("one", 0, [started()], time=START, epoch=lease.epoch))
-    while store._in_flight is None:  # noqa: ASYNC110 - no event tells of it
+    while store._commits.in_flight is None:  # noqa: ASYNC110 - no event tells of it
         await asyncio.sleep(0)
     server.cancel()
     await asyncio.wait({server, append})
