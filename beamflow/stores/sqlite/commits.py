@@ -130,7 +130,7 @@ class Commits:
                 if self._wal.is_due:
                     async with self.turn:
                         await self._wal.shorten()
-                if self._line:
+                if self._line and not self._wal.is_overdue:
                     await self._next(self._line.popleft())
                 else:
                     self._work.clear()

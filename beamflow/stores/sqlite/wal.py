@@ -5,6 +5,9 @@ begins the log anew at the next commit that meets no reader at all. Under a cons
 readers that moment may never come. So when the log has grown too large, those who want to read wait for a
 moment: until those who do have ended, and the log has begun anew. A reader of somebody else's cannot
 be made to wait; the log goes on growing for as long as it reads, and a warning says so.
+
+In bytes: where only this store reads, the log is never larger than twice `WAL_BYTES_MAX` and what is
+written between two looks, for commits wait too when it comes to that.
 """
 
 from __future__ import annotations
@@ -66,6 +69,7 @@ class Wal:
         self._commits = 0
         self._bytes = 0
         self._is_held = False
+        self._is_overdue = False
         self.look_again: Callable[[], object] = lambda: None
 
     @property
@@ -73,18 +77,24 @@ class Wal:
         """Whether the log is too large and nobody of ours reads any more."""
         return self._is_held and self._readers.are_still
 
+    @property
+    def is_overdue(self) -> bool:
+        """Whether commits had better wait for those who read."""
+        return self._is_held and self._is_overdue
+
     def written(self, size: int) -> None:
         """Take note of a commit of so many bytes; look at the file now and then."""
         self._commits += 1
         self._bytes += size
-        if self._is_held or (
-            self._commits < _COMMITS_BETWEEN_LOOKS and self._bytes < _BYTES_BETWEEN_LOOKS
-        ):
+        if self._commits < _COMMITS_BETWEEN_LOOKS and self._bytes < _BYTES_BETWEEN_LOOKS:
             return
         self._commits = self._bytes = 0
         try:
             size = self._path.stat().st_size
         except OSError:  # somebody has closed the file in the meantime, or moved it: not our affair
+            return
+        self._is_overdue = size > 2 * self._bytes_max
+        if self._is_held:
             return
         if size <= self._bytes_max:
             self._threshold = self._bytes_max
