@@ -22,6 +22,7 @@ from beamflow.errors import PayloadError
 from beamflow.model.codec import encode_event
 from beamflow.model.events import Attribute, DeadLetterReason, Event, Failure, Recorded
 from beamflow.model.status import WorkflowState
+from beamflow.stores.removal import Removal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -463,8 +464,8 @@ class Wakeups(Protocol):
         """
 
 
-class Store(Log, Leases, Wakeups, Protocol):
-    """A log with its leases and wake-ups, to be opened, served and closed.
+class Store(Log, Leases, Wakeups, Removal, Protocol):
+    """A log with its leases and wake-ups, out of which what has ended goes; opened, served and closed.
 
     ``open`` comes first; ``serve`` runs beside everything else, under supervision; ``close`` comes
     last. A store can be opened again after it was closed, and keeps what it held. Everything but

@@ -20,7 +20,7 @@ from beamflow.errors import (
 )
 from beamflow.model.codec import decode_event
 from beamflow.model.events import Recorded
-from beamflow.model.status import ACTIVE_STATES
+from beamflow.model.status import ACTIVE_STATES, WorkflowState
 from beamflow.stores.base import (
     LIMIT_MAX,
     NEVER,
@@ -41,6 +41,7 @@ from beamflow.stores.base import (
     encoded,
     letter_cursor_at,
     letter_place_of,
+    place_of,
     went_back,
 )
 from beamflow.stores.projection import (
@@ -54,18 +55,21 @@ from beamflow.stores.projection import (
     WorkflowUpdated,
     project,
 )
+from beamflow.stores.removal import Removable, RemovablePage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from beamflow.model.events import Event
-    from beamflow.model.status import WorkflowState
     from beamflow.stores.base import Place
+    from beamflow.stores.removal import RemovableQuery
 
 __all__ = ["MemoryStore"]
 
 _KEPT_MIN = 64
 """Shared results from which on it is worth looking for those that have expired."""
+_DONE = frozenset({WorkflowState.COMPLETED, WorkflowState.CANCELLED})
+"""Nobody sends these round again."""
 _UPDATED = ("cancelling", "progress", "run", "run_seq")
 
 
@@ -258,6 +262,53 @@ class MemoryStore:
             cursor=letter_cursor_at(found[limit - 1]) if len(found) > limit else None,
         )
 
+    async def removable(self, query: RemovableQuery) -> RemovablePage:
+        """Return one page of what may be removed. The port tells the contract."""
+        self._check_open()
+        limit = checked_limit(query.limit)
+        stretch = list(
+            islice(
+                self._matching(
+                    WorkflowQuery(states=frozenset({query.state}), workflow=query.workflow),
+                    place_of(query.after),
+                    (query.closed_before, ""),
+                    query.others_than,
+                ),
+                limit,
+            )
+        )
+        cursor = (
+            cursor_at(stretch[-1].started_at, stretch[-1].id) if len(stretch) == limit else None
+        )
+        needed = self._waiting_for_children()
+        return RemovablePage(
+            items=tuple(
+                Removable(one.id, len(self._streams[one.id]))
+                for one in stretch
+                if (one.closed_at or 0) < query.closed_before
+                and one.id not in needed
+                and not self._is_needed(one, query.now)
+            ),
+            cursor=cursor,
+        )
+
+    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
+        """Remove a workflow that has ended. The port tells the contract."""
+        self._check_open()
+        self._check_epoch(epoch)
+        summary = self._summaries.get(item.id)
+        if (
+            summary is None
+            or len(self._streams[item.id]) != item.seq
+            or item.id in self._waiting_for_children()
+            or self._is_needed(summary, now)
+        ):
+            raise ConflictError(item.id, item.seq)
+        del self._summaries[item.id], self._streams[item.id]
+        del self._starts[bisect_left(self._starts, (summary.started_at, item.id))]
+        self._letters.pop(item.id, None)
+        self._asleep.pop(item.id, None)
+
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Take the lease. The port tells the contract."""
         self._check_open()
@@ -282,11 +333,38 @@ class MemoryStore:
             self._lease = replace(self._lease, owner="")
             self._owner_lives = False
 
-    def _matching(self, query: WorkflowQuery, low: Place, high: Place) -> Iterator[Summary]:
+    def _waiting_for_children(self) -> set[str | None]:
+        """Return the workflows that a child is open of which ends with them."""
+        return {
+            one.parent
+            for one in self._summaries.values()
+            if one.state.is_open and one.on_close != "abandon"
+        }
+
+    def _is_needed(self, summary: Summary, now: int) -> bool:
+        """Tell whether a workflow is needed, for all but its children; see `beamflow.stores.removal`."""
+        if summary.closed_at is None:
+            return True
+        if any(one.state is DeadLetterState.OPEN for one in self._letters.get(summary.id, ())):
+            return True
+        parent = self._summaries.get(summary.parent or "")
+        if (
+            parent is not None
+            and parent.state not in _DONE
+            and self._streams[parent.id][parent.run_seq - 1].time <= summary.closed_at
+        ):
+            return True
+        return any(
+            kept.workflow_id == summary.id and kept.expires_at > now for kept in self._kept.values()
+        )
+
+    def _matching(
+        self, query: WorkflowQuery, low: Place, high: Place, others_than: tuple[str, ...] = ()
+    ) -> Iterator[Summary]:
         places = self._starts[bisect_right(self._starts, low) : bisect_left(self._starts, high)]
         for _, workflow_id in reversed(places) if query.newest_first else places:
             summary = self._summaries[workflow_id]
-            if _matches(query, summary):
+            if _matches(query, summary) and summary.workflow not in others_than:
                 yield summary
 
     def _hold(self, owner: str, epoch: int, expires_at: int) -> Lease:
@@ -321,6 +399,8 @@ class MemoryStore:
                 self._summaries[summary.id] = summary
                 insort(self._starts, (summary.started_at, summary.id))
             case LetterOpened(letter=letter):
+                if letter.workflow_id not in self._summaries:
+                    return  # it was removed, and its letter is derived again
                 letters = self._letters.setdefault(letter.workflow_id, [])
                 letters.append(replace(letter, number=len(letters) + 1))
             case LetterClosed():

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         Summary,
         WorkflowQuery,
     )
+    from beamflow.stores.removal import Removable, RemovablePage, RemovableQuery
     from beamflow.stores.transactions import OpenTransaction
     from supervision.faults import FaultPlan
     from supervision.virtual import VirtualClock
@@ -258,6 +259,18 @@ class FaultyStore:
     async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
         """List, or fail to."""
         return await self._reading("dead letters", lambda: self._store.dead_letters(query))
+
+    async def removable(self, query: RemovableQuery) -> RemovablePage:
+        """Look what may be removed, or fail to."""
+        return await self._reading("removable", lambda: self._store.removable(query))
+
+    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
+        """Remove, or have something go wrong before or after."""
+
+        def remove() -> Awaitable[None]:
+            return self._store.remove(item, now=now, epoch=epoch)
+
+        await self._appending(item.id, remove)
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Claim as the real one does."""

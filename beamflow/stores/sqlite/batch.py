@@ -37,6 +37,7 @@ _ROW_BYTES = 250
 """What a row costs beside its data: its place, and whoever waits."""
 _EVENT, _WORKFLOW_OPENED, _WORKFLOW_MOVED, _LETTER_OPENED, _LETTER_CLOSED = range(5)
 _WORKFLOW_UPDATED, _LABELS_CHANGED, _RESULT_KEPT, _SLEPT = range(5, 9)
+_REMOVED, _CLEARED = range(9, 11)
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(tuple[int, str, int, int, int, int, int, int])
@@ -92,6 +93,20 @@ class Batch:
             self.index(stream, seq, time, event)
         if sleep is not None:
             self._put((_SLEPT, stream, int(sleep.is_watched), sleep.until, epoch, 0), b"")
+        self.appends.append(append)
+        self._ends.append(len(self._rows))
+
+    def remove(self, append: Append, events_max: int) -> None:
+        """Add the removal of a workflow whose log ends at ``expected``, with so many of its events."""
+        stream, seq, epoch = append.stream, append.expected, append.epoch
+        self._put((_REMOVED, stream, seq, append.time, epoch, 0), b"")
+        self._put((_CLEARED, stream, min(seq, events_max), 0, epoch, 0), b"")
+        self.appends.append(append)
+        self._ends.append(len(self._rows))
+
+    def clear(self, append: Append) -> None:
+        """Add that the events of a removed workflow go, up to ``expected``."""
+        self._put((_CLEARED, append.stream, append.expected, 0, append.epoch, 0), b"")
         self.appends.append(append)
         self._ends.append(len(self._rows))
 

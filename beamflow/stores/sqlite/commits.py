@@ -103,16 +103,24 @@ class Commits:
         sleep: Sleep | None = None,
     ) -> None:
         """Put an append into the last batch, or a new one."""
-        batch = self._line[-1] if self._line else None
-        if not isinstance(batch, Batch) or batch.is_full:
-            batch = Batch()
-            self._line.append(batch)
+        batch = self._open_batch()
         before = batch.weight
         batch.add(append, events, data, sleep)
-        self._bytes += batch.weight - before
-        self._work.set()
-        if self._outside:
-            self._let_in()
+        self._added(batch.weight - before)
+
+    def put_removal(self, append: Append, events_max: int) -> None:
+        """Put the removal of a workflow in line; ``expected`` is where its log ends."""
+        batch = self._open_batch()
+        before = batch.weight
+        batch.remove(append, events_max)
+        self._added(batch.weight - before)
+
+    def put_clearing(self, append: Append) -> None:
+        """Put in line that events of a removed workflow go, up to ``expected``."""
+        batch = self._open_batch()
+        before = batch.weight
+        batch.clear(append)
+        self._added(batch.weight - before)
 
     def lend(self, transaction: SQLiteTransaction) -> None:
         """Put a transaction in line, which gets the writer to itself."""
@@ -196,6 +204,20 @@ class Commits:
             async with self.turn:
                 await one.run()
         self.in_flight = None
+
+    def _added(self, weight: int) -> None:
+        self._bytes += weight
+        self._work.set()
+        if self._outside:
+            self._let_in()
+
+    def _open_batch(self) -> Batch:
+        """Return the batch that takes what is to be written next."""
+        batch = self._line[-1] if self._line else None
+        if not isinstance(batch, Batch) or batch.is_full:
+            batch = Batch()
+            self._line.append(batch)
+        return batch
 
     def _let_in(self) -> None:
         """Wake the first of those who wait for room, if there is some."""

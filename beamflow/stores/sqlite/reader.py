@@ -14,7 +14,7 @@ from beamflow.stores.base import LIMIT_MAX, Summary
 from beamflow.stores.sql import statement
 from beamflow.stores.sqlite.file import check_schema, connect
 from beamflow.stores.sqlite.problems import code_of, unavailable
-from beamflow.stores.sqlite.store import events_of
+from beamflow.stores.sqlite.reading import events_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,47 +8,25 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import msgspec
 
 from beamflow.errors import (
-    CorruptLogError,
+    ConflictError,
     FencedError,
     StoreLockedError,
     StoreUnavailableError,
 )
-from beamflow.model.codec import checksum, decode_event
-from beamflow.model.events import Recorded
-from beamflow.model.status import ACTIVE_STATES, WorkflowState
-from beamflow.stores.base import (
-    LIMIT_MAX,
-    DeadLetter,
-    DeadLetterPage,
-    DeadLetterQuery,
-    DeadLetterState,
-    Kept,
-    Lease,
-    Page,
-    Place,
-    Sleep,
-    Summary,
-    WorkflowQuery,
-    checked_limit,
-    cursor_at,
-    encoded,
-    letter_cursor_at,
-    letter_place_of,
-    place_of,
-)
+from beamflow.stores.base import Lease, encoded
 from beamflow.stores.sql import statement
 from beamflow.stores.sqlite.batch import Append
 from beamflow.stores.sqlite.commits import QUEUE_BYTES_MAX, Commits
 from beamflow.stores.sqlite.file import check_schema, connect, create, enter_wal, identity, migrate
-from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.lock import OwnerLock
 from beamflow.stores.sqlite.problems import code_of, unavailable
 from beamflow.stores.sqlite.readers import Readers
+from beamflow.stores.sqlite.reading import Reading
 from beamflow.stores.sqlite.rebuild import rebuild
 from beamflow.stores.sqlite.transaction import SQLiteTransaction
 from beamflow.stores.sqlite.wal import CHECKPOINT_PAGES, WAL_BYTES_MAX, Wal
@@ -59,39 +37,22 @@ if TYPE_CHECKING:
     import aiosqlite
 
     from beamflow.model.events import Event
+    from beamflow.stores.base import Sleep
+    from beamflow.stores.removal import Removable
 
-__all__ = ["SQLiteStore", "events_of"]
-
-T = TypeVar("T")
+__all__ = ["SQLiteStore"]
 
 _READERS = 2
-_READ_EVENTS = 2_000
+_PIECE = 500
+"""How many events of a removed workflow go in one commit."""
 
-_READ = statement("sqlite", "read")
-_KEPT = statement("sqlite", "kept")
-_SLEEPERS = statement("sqlite", "sleepers")
-_AWAKE = statement("sqlite", "awake")
-_SUMMARY = statement("sqlite", "summary")
-_DEAD_LETTERS = statement("sqlite", "dead_letters")
-_DEAD_LETTERS_OF = statement("sqlite", "dead_letters_of")
 _CLAIM = statement("sqlite", "claim")
 _OWNER = statement("sqlite", "owner")
 _RENEW = statement("sqlite", "renew")
 _RELEASE = statement("sqlite", "release")
 
-_places = msgspec.json.Decoder(list[tuple[int, int, int, int, int]])
-_summary = msgspec.json.Decoder(Summary)
-_summaries = msgspec.json.Decoder(list[Summary])
-_counts = msgspec.json.Decoder(dict[WorkflowState, int])
-_wakings = msgspec.json.Decoder(tuple[Place, ...])
-_kept = msgspec.json.Decoder(Kept)
-_letter = msgspec.json.Decoder(DeadLetter)
-_letters = msgspec.json.Decoder(
-    list[tuple[str, int, WorkflowState, DeadLetterState, int | None, str, str]]
-)
 
-
-class SQLiteStore:
+class SQLiteStore(Reading):
     """A store in one SQLite file, which it may share with the tables of others.
 
     Beside the file, SQLite keeps ``-wal`` and ``-shm``, and the store ``-owner``, which the process
@@ -195,18 +156,29 @@ class SQLiteStore:
         waiter = asyncio.get_running_loop().create_future()
         commits.put(Append(stream, expected, time, epoch, waiter), events, data, sleep)
         del data  # whoever waits holds as little as can be
-        await waiter
+        try:
+            await waiter
+        except ConflictError:
+            left = None if expected else await self._left_of(stream)
+            if left is None:
+                raise
+            await self._clear(stream, left, epoch)
+            await self.append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
 
     async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
         """Note that a workflow sleeps, or is awake again. The port tells the contract."""
-        commits = self._commits
-        if commits.failure is not None or self._writer is None:
-            raise commits.refusal()
-        if commits.is_full:
-            await commits.room()
         waiter = asyncio.get_running_loop().create_future()
-        commits.put(Append(workflow_id, 0, 0, epoch, waiter), (), (), sleep)
+        (await self._room()).put(Append(workflow_id, 0, 0, epoch, waiter), (), (), sleep)
         await waiter
+
+    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
+        """Remove a workflow that has ended. The port tells the contract."""
+        if not item.begun:
+            waiter = asyncio.get_running_loop().create_future()
+            (await self._room()).put_removal(Append(item.id, item.seq, now, epoch, waiter), _PIECE)
+            await waiter
+        if item.begun or item.seq > _PIECE:
+            await self._clear(item.id, item.seq, epoch)
 
     async def begin(self) -> SQLiteTransaction:
         """Wait for the writer and begin a transaction. The port tells the contract."""
@@ -221,110 +193,6 @@ class SQLiteStore:
             transaction.abandon()
             raise
         return transaction
-
-    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
-        """Return the events after a sequence number. The port tells the contract."""
-        records: list[Recorded] = []
-        while True:
-            last = after + len(records)
-            try:
-                row = await self._read(
-                    _READ, {"stream": stream, "after": last, "limit": _READ_EVENTS}
-                )
-            except StoreUnavailableError as error:
-                if code_of(error.__cause__) != sqlite3.SQLITE_CORRUPT:
-                    raise
-                raise CorruptLogError(stream, last + 1, f"{error.__cause__}") from error
-            found = events_of(stream, last, row)
-            records += found
-            if len(found) < _READ_EVENTS:
-                return records
-
-    async def find(self, query: WorkflowQuery) -> Page:
-        """Return one page of summaries. The port tells the contract."""
-        limit = checked_limit(query.limit)
-        sql, parameters = (await self._finding(query)).find(limit + 1)
-        (text,) = await self._read(sql, parameters)
-        return self._page(text, limit)
-
-    async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
-        """Return how many workflows match, by state. The port tells the contract."""
-        whole = msgspec.structs.replace(query, after=None)
-        row = await self._read(*(await self._finding(whole)).count())
-        return self._decoded(_counts, row[0])
-
-    async def summary(self, workflow_id: str) -> Summary | None:
-        """Return the summary of one workflow, or None."""
-        row = await self._read(_SUMMARY, {"id": workflow_id})
-        return _in_order(self._decoded(_summary, row[0])) if row else None
-
-    async def sleepers(
-        self, after: Place, before: int, *, limit: int = LIMIT_MAX
-    ) -> tuple[Place, ...]:
-        """Return whom time wakes, soonest first. The port tells the contract."""
-        time, workflow_id = after
-        parameters: dict[str, object] = {
-            "after_time": time,
-            "after_id": workflow_id,
-            "before": before,
-            "states": _names(ACTIVE_STATES),
-            "limit": limit,
-        }
-        (text,) = await self._read(_SLEEPERS, parameters)
-        return self._decoded(_wakings, text)
-
-    async def awake(
-        self, state: WorkflowState, now: int, *, after: str | None = None, limit: int = LIMIT_MAX
-    ) -> Page:
-        """Return those of a state that do not sleep, a page of them. The port tells the contract."""
-        time, workflow_id = place_of(after)
-        parameters: dict[str, object] = {
-            "state": state.value,
-            "now": now,
-            "after_time": time,
-            "after_id": workflow_id,
-            "limit": checked_limit(limit) + 1,
-        }
-        (text,) = await self._read(_AWAKE, parameters)
-        return self._page(text, limit)
-
-    async def kept(self, step: str, key: str, now: int) -> Kept | None:
-        """Return the result that is shared under a key. The port tells the contract."""
-        row = await self._read(_KEPT, {"step": step, "key": key, "now": now})
-        return self._decoded(_kept, row[0]) if row else None
-
-    async def dead_letters(self, query: DeadLetterQuery) -> DeadLetterPage:
-        """Return one page of dead letters. The port tells the contract."""
-        limit = checked_limit(query.limit)
-        time, workflow_id, number = letter_place_of(query.after)
-        row = await self._read(
-            _DEAD_LETTERS if query.workflow_id is None else _DEAD_LETTERS_OF,
-            {
-                "states": _names(DeadLetterState if query.states is None else query.states),
-                "workflow": query.workflow,
-                "workflow_id": query.workflow_id,
-                "after_time": time,
-                "after_id": workflow_id,
-                "after_number": number,
-                "limit": limit + 1,
-            },
-        )
-        letters = [
-            msgspec.structs.replace(
-                self._decoded(_letter, letter),
-                number=number,
-                outcome=outcome,
-                state=state,
-                closed_at=closed_at,
-                note=note,
-                retried_as=retried_as,
-            )
-            for letter, number, outcome, state, closed_at, note, retried_as in self._decoded(
-                _letters, row[0]
-            )
-        ]
-        cursor = letter_cursor_at(letters[limit - 1]) if len(letters) > limit else None
-        return DeadLetterPage(items=tuple(letters[:limit]), cursor=cursor)
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Take the lease. The port tells the contract."""
@@ -408,21 +276,26 @@ class SQLiteStore:
             reader = await connect(path, busy_timeout_s=self._busy_timeout_s, pragmas=pragmas)
             self._readers.add(reader)
 
-    async def _finding(self, query: WorkflowQuery) -> Finding:
-        finding = Finding(query)
-        if finding.probe is not None:
-            (answer,) = await self._read(*finding.probe)
-            finding.probed(answer)
-        return finding
+    # removing
 
-    def _page(self, text: str, limit: int) -> Page:
-        """Return the page that ends before a summary too many, if there is one."""
-        items = [_in_order(summary) for summary in self._decoded(_summaries, text)]
-        last = items[limit - 1] if len(items) > limit else None
-        cursor = cursor_at(last.started_at, last.id) if last else None
-        return Page(items=tuple(items[:limit]), cursor=cursor)
+    async def _clear(self, workflow_id: str, last: int, epoch: int) -> None:
+        """Give back what is left of a workflow that is there no more, a piece a commit."""
+        for end in range(_PIECE, last + _PIECE, _PIECE):
+            waiter = asyncio.get_running_loop().create_future()
+            append = Append(workflow_id, min(end, last), 0, epoch, waiter)
+            (await self._room()).put_clearing(append)
+            await waiter
 
     # calling
+
+    async def _room(self) -> Commits:
+        """Return the line, once there is room in it."""
+        commits = self._commits
+        if commits.failure is not None or self._writer is None:
+            raise commits.refusal()
+        if commits.is_full:
+            await commits.room()
+        return commits
 
     async def _execute(self, sql: str, parameters: dict[str, object]) -> Any:
         if self._writer is None:
@@ -438,17 +311,6 @@ class SQLiteStore:
             if code_of(error) != sqlite3.SQLITE_BUSY:
                 self._fail(failure)
             raise failure from error
-
-    async def _read(self, sql: str, parameters: dict[str, object]) -> Any:
-        return await self._readers.row(sql, parameters)
-
-    def _decoded(self, decoder: msgspec.json.Decoder[T], text: str) -> T:
-        try:
-            return decoder.decode(text)
-        except msgspec.MsgspecError as error:
-            raise StoreUnavailableError(
-                repr(self), f"its index is damaged ({error})", "Restore it from a backup"
-            ) from error
 
     def _check_usable(self) -> None:
         if self._commits.failure is not None or self._writer is None:
@@ -482,36 +344,3 @@ class SQLiteStore:
                 f"its lock file cannot be locked ({error.strerror})",
                 "Let this user write the directory; network file systems are not supported",
             ) from error
-
-
-def events_of(stream: str, after: int, row: tuple[str, bytes | None]) -> list[Recorded]:
-    """Build the events of one read, each of them checked."""
-    try:
-        places = _places.decode(row[0])
-    except msgspec.MsgspecError as error:
-        raise CorruptLogError(stream, after + 1, f"its columns are damaged: {error}") from error
-    data, start, records = row[1] or b"", 0, []
-    for place, (seq, time, epoch, crc, size) in enumerate(places, after + 1):
-        if seq != place:
-            raise CorruptLogError(stream, place, f"it is missing, the next one is {seq}")
-        item = data[start : start + size]
-        start += size
-        if checksum(stream, seq, item) != crc:
-            raise CorruptLogError(stream, seq, "its checksum does not match")
-        try:
-            event = decode_event(item)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise CorruptLogError(stream, seq, f"it cannot be decoded: {error}") from error
-        records.append(Recorded(stream=stream, seq=seq, time=time, epoch=epoch, event=event))
-    return records
-
-
-def _in_order(summary: Summary) -> Summary:
-    """Sort the tags as text: the index has them sorted as JSON."""
-    if len(summary.tags) < 2:  # noqa: PLR2004 - there is nothing to sort
-        return summary
-    return msgspec.structs.replace(summary, tags=tuple(sorted(summary.tags)))
-
-
-def _names(states: Any) -> str:
-    return msgspec.json.encode([state.value for state in states]).decode()

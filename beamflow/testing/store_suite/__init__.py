@@ -18,11 +18,12 @@ from beamflow.testing.store_suite.index import IndexSuite
 from beamflow.testing.store_suite.leases import LeaseSuite
 from beamflow.testing.store_suite.lifecycle import LifecycleSuite
 from beamflow.testing.store_suite.log import LogSuite
+from beamflow.testing.store_suite.removal import RemovalSuite
 from beamflow.testing.store_suite.served import ServedStore, StoreClock
 from beamflow.testing.store_suite.wakeups import WakeupSuite
 
 __all__ = ["ServedStore", "StoreClock", "StoreSuite"]
 
 
-class StoreSuite(LogSuite, IndexSuite, LeaseSuite, WakeupSuite, LifecycleSuite):
+class StoreSuite(LogSuite, IndexSuite, LeaseSuite, WakeupSuite, LifecycleSuite, RemovalSuite):
     """All promises of the port. Subclass it and override the fixture ``make_store``."""

@@ -1,0 +1,1 @@
+SELECT seq FROM beamflow_removing WHERE stream = :stream
