@@ -21,6 +21,7 @@ TASK_HOMES = {
     "beamflow/testing/store_suite/served.py",  # what serves the store under test
     "beamflow/testing/store_suite/lifecycle.py",  # the writers of a test
     "beamflow/testing/store_suite/log.py",
+    "beamflow/testing/store_suite/removal.py",
     "beamflow/testing/chaos_engine.py",  # who starts the engine again
 }
 EXEMPTION = re.compile(r"# noqa(?P<codes>:[ A-Z0-9,]+)?(?P<reason>.*)")
