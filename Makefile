@@ -29,7 +29,7 @@ chaos: $(DEV) ## the long runs: 10,000 scripts of the model, every fault point, 
 	SUPERVISION_MODEL_SCRIPTS=10000 BEAMFLOW_EXHAUSTIVE=1 BEAMFLOW_PROGRAMS=20000 CHAOS_DEMO_SEEDS=20 \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --timeout 7200 --chaos-seeds 500 \
 		tests/supervision/test_model.py tests/supervision/test_chaos.py tests/beamflow/testing \
-		tests/beamflow/engine/test_programs.py tests/beamflow/engine/test_saga_programs.py tests/beamflow/test_ablation.py \
+		tests/beamflow/engine/test_programs.py tests/beamflow/engine/test_saga_programs.py tests/beamflow/engine/test_suspects.py tests/beamflow/test_ablation.py \
 		tests/beamflow/stores/test_power_loss.py \
 		tests/corpus/test_corpus.py \
 		tests/acceptance/test_kill.py tests/acceptance/test_corpus_kill.py tests/acceptance/test_demo_under_chaos.py $(ARGS)

@@ -12,7 +12,7 @@ import signal
 import sys
 
 from beamflow import Engine, WorkflowParkedError, step, workflow
-from beamflow.engine import probation
+from beamflow.engine import suspects
 
 SLEEPERS = 50
 INNOCENTS = 10
@@ -70,5 +70,5 @@ async def main(database: str) -> None:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(60, exit=True)
-    probation.WINDOW_S = 0.2
+    suspects.WINDOW_S, suspects.DRAWS = 0.2, 4
     asyncio.run(main(sys.argv[1]))

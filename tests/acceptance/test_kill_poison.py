@@ -27,8 +27,8 @@ def live(path: Path) -> tuple[int, str]:
 
 @pytest.mark.timeout(180)
 def test_one_killer_among_sleepers_and_long_steps(tmp_path: Path) -> None:
-    """It takes the process along four times, the last three of them recoveries, and no fifth time."""
+    """It takes the process along seven times, the last six of them recoveries, and no eighth time."""
     path = tmp_path / "app.db"
-    for _ in range(4):
+    for _ in range(7):
         assert live(path) == (-signal.SIGKILL, "")
     assert live(path) == (0, "poison\nkiller 50\n")

@@ -1,0 +1,244 @@
+"""Who may have killed the process, judged from what earlier recoveries have noted.
+
+Whole series of deaths are played here without an engine: thousands of hosts that kill at random, with
+and without a killer among the workflows.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from beamflow.engine.suspects import (
+    ALONE_MAX,
+    DRAWS,
+    GROUPS_MAX,
+    WINDOW_S,
+    WINDOW_S_MAX,
+    Suspect,
+    judged,
+    poisonous,
+    turns,
+)
+from beamflow.model.events import Event, ProbationBegan, Recorded, RecoveryBegan
+from beamflow.model.ids import RECOVERIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+NEVER = float("inf")
+HOSTS_EACH = 5000 if os.environ.get("BEAMFLOW_EXHAUSTIVE") else 300
+
+
+def noted(*events: Event, epoch: int = 7) -> list[Recorded]:
+    return [
+        Recorded(stream=RECOVERIES, seq=seq, time=seq, epoch=epoch, event=event)
+        for seq, event in enumerate(events, 1)
+    ]
+
+
+def test_what_an_owner_before_the_dead_one_has_noted_does_not_count() -> None:
+    history = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
+    assert judged({"a": 5}, history, died=7) == {"a": Suspect(5, 4, 2, is_near=True)}
+    assert judged({"a": 5}, history, died=8) == {"a": Suspect(5, 1, 0)}
+    assert judged({"a": 6}, history, died=7) == {"a": Suspect(6, 1, 0)}
+
+
+def test_only_who_was_alone_is_counted_as_alone() -> None:
+    under_way = RecoveryBegan(under_way={"a": (5, 3, 1), "b": (5, 3, 1)})
+    for group in ((), ("a", "b"), ("b",)):
+        history = noted(
+            under_way, ProbationBegan(workflows=("a",)), ProbationBegan(workflows=group)
+        )
+        assert judged({"a": 5}, history, died=7)["a"].alone == 0
+    assert judged({"a": 5}, noted(under_way), died=7)["a"].alone == 0
+
+
+def test_a_first_death_gives_nobody_a_turn() -> None:
+    """All go on at once."""
+    assert turns({"a": Suspect(5, 1, 0)}, 0.5) == []
+
+
+def test_who_was_alone_comes_last_at_a_time_that_is_drawn() -> None:
+    """The others do not wait for it, nor longer than its window."""
+    suspects = {"a": Suspect(5, 4, 1, is_near=True), "b": Suspect(5, 9, 0), "c": Suspect(5, 1, 0)}
+    first, last = turns(suspects, 0.25)
+    assert first == (("b",), 0.0, 2 * WINDOW_S)
+    assert last == (("a",), DRAWS / 4 * 2 * WINDOW_S, 2 * WINDOW_S)
+
+
+# A whole series of deaths
+
+
+@dataclass
+class Job:
+    """A workflow of some steps, each of which takes its time and is made again when it is cut off."""
+
+    name: str
+    takes_s: list[float]
+    kills_after_s: float = NEVER
+    """How long after it has begun its first step takes the process along, each time."""
+    seq: int = 1
+    parked: bool = False
+    waited_s: float = 0.0
+    """The longest wait for its turn."""
+
+    @property
+    def is_open(self) -> bool:
+        return bool(self.takes_s) and not self.parked
+
+    def first_end_s(self, begun_s: float) -> float:
+        return NEVER if self.kills_after_s < NEVER else begun_s + self.takes_s[0]
+
+    def live(self, begun_s: float, until_s: float) -> None:
+        """Run from its beginning until the process dies."""
+        if self.kills_after_s < NEVER:
+            return
+        while self.takes_s and begun_s + self.takes_s[0] <= until_s:
+            begun_s += self.takes_s.pop(0)
+            self.seq += 1
+
+
+@dataclass
+class Host:
+    """One process after the other, over the same jobs."""
+
+    jobs: list[Job]
+    draws: Random
+    history: list[Recorded] = field(default_factory=list)
+    epoch: int = 0
+    deaths: int = 0
+
+    def __post_init__(self) -> None:
+        self._by_name = {job.name: job for job in self.jobs}
+
+    def live(self, killed_s: float) -> None:
+        """One life, ended by the host at that time, or by one of the jobs before."""
+        held = {job.name: job.seq for job in self.jobs if job.is_open}
+        suspects = judged(held, self.history, self.epoch)
+        self.epoch += 1
+        under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
+        notes: list[tuple[float, Event]] = [(0.0, RecoveryBegan(under_way=under_way))]
+        for name in poisonous(suspects):
+            del suspects[name]
+            self._job(name).parked = True
+        begins = {key: 0.0 for key, one in suspects.items() if one.deaths == 1}
+        now_s = 0.0
+        for turn in turns(suspects, self.draws.random()):
+            if turn.wait_s:
+                notes.append((now_s, ProbationBegan(workflows=())))
+                now_s += turn.wait_s
+            notes.append((now_s, ProbationBegan(workflows=turn.workflows)))
+            begins |= dict.fromkeys(turn.workflows, now_s)
+            got_on_s = max(self._job(name).first_end_s(now_s) for name in turn.workflows)
+            now_s = min(now_s + turn.window_s, got_on_s)
+        notes.append((now_s, ProbationBegan(workflows=())))
+        strikes = [begun_s + self._job(name).kills_after_s for name, begun_s in begins.items()]
+        died_s = min([killed_s, *strikes])
+        for name, begun_s in begins.items():
+            job = self._job(name)
+            job.waited_s = max(job.waited_s, begun_s)
+            job.live(begun_s, died_s)
+        self.deaths += died_s < NEVER
+        self.history = [
+            Recorded(stream=RECOVERIES, seq=seq, time=0, epoch=self.epoch, event=event)
+            for seq, (time_s, event) in enumerate(notes, 1)
+            if time_s <= died_s
+        ]
+
+    def _job(self, name: str) -> Job:
+        return self._by_name[name]
+
+
+def at_once_each_time(draws: Random) -> Iterator[float]:
+    """A host that comes no further than so far, such as one whose health check fails."""
+    after_s = draws.choice([0.0, 0.01, 0.5, 1.5, 10, 30])
+    return (after_s for _ in count())
+
+
+def now_and_then(draws: Random) -> Iterator[float]:
+    """A host that kills without a memory, every second or every hour."""
+    mean_s = draws.choice([0.2, 1, 5, 20, 60, 600, 3600])
+    return (draws.expovariate(1 / mean_s) for _ in count())
+
+
+def in_the_windows(draws: Random) -> Iterator[float]:
+    """A host that kills when most turns are."""
+    return (draws.uniform(0, (DRAWS + 1) * WINDOW_S) for _ in count())
+
+
+def later_and_later(draws: Random) -> Iterator[float]:
+    """A host that is started again with a growing delay of its own."""
+    return (draws.random() * 2**life for life in count())
+
+
+HOSTS = [at_once_each_time, now_and_then, in_the_windows, later_and_later]
+
+
+def innocents(draws: Random) -> list[Job]:
+    def takes_s() -> float:
+        return draws.choice([0.001, 0.5, 3, 60, 3600]) * (0.5 + draws.random())
+
+    return [
+        Job(f"{number:03}", [takes_s() for _ in range(draws.randint(1, 3))])
+        for number in range(draws.choice([1, 1, 2, 5, 20, 100]))
+    ]
+
+
+@pytest.mark.parametrize("kills", HOSTS)
+def test_no_innocent_is_parked_whatever_kills_the_process(
+    kills: Callable[[Random], Iterable[float]],
+) -> None:
+    """Hosts kill up to forty processes each; once they let one live, all comes to its end."""
+    for seed in range(HOSTS_EACH):
+        draws = Random(seed)
+        host = Host(innocents(draws), Random(f"draws {seed}"))
+        schedule = iter(kills(draws))
+        for _ in range(draws.randint(1, 40)):
+            host.live(next(schedule))
+        host.live(NEVER)
+        assert [job.name for job in host.jobs if job.parked] == [], seed
+        assert not any(job.is_open for job in host.jobs), seed
+        longest_s = (2 * GROUPS_MAX + DRAWS) * WINDOW_S_MAX
+        assert max(job.waited_s for job in host.jobs) <= longest_s, seed
+
+
+@pytest.mark.parametrize("kills_after_s", [0.0, 0.7, 3.0, 50.0])
+@pytest.mark.parametrize("others", [0, 1, 15, 100, 1000])
+def test_a_killer_is_parked_within_a_bound(others: int, kills_after_s: float) -> None:
+    """Where nobody else kills: a first death, those that lead to it, and those that it was alone in."""
+    misses = next(n for n in count() if WINDOW_S * 2**n > kills_after_s)
+    narrowing = next(n for n in count() if GROUPS_MAX**n > others)
+    for seed in range(5):
+        jobs = [Job(f"{number:04}", [3600.0]) for number in range(others)]
+        killer = Job(f"{Random(seed).randint(0, others):04}x", [1.0], kills_after_s)
+        host = Host([*jobs, killer], Random(f"draws {seed}"))
+        while not killer.parked:
+            host.live(NEVER)
+        assert host.deaths <= 1 + misses + narrowing + ALONE_MAX
+        host.live(NEVER)
+        assert not any(job.is_open or job.parked for job in jobs)
+
+
+@pytest.mark.parametrize("kills", HOSTS)
+def test_a_killer_is_parked_on_a_host_that_kills_too(
+    kills: Callable[[Random], Iterable[float]],
+) -> None:
+    """Whatever the host has done meanwhile: once it stops, the killer alone is left to be found."""
+    for seed in range(100):
+        draws = Random(seed)
+        jobs = innocents(draws)
+        killer = Job("killer", [1.0], draws.choice([0.0, 0.5, 10.0]))
+        host = Host([*jobs, killer], Random(f"draws {seed}"))
+        schedule = iter(kills(draws))
+        for _ in range(20):
+            host.live(next(schedule))
+        for _ in range(20):
+            host.live(NEVER)
+        assert [job.name for job in host.jobs if job.parked] == ["killer"], seed
+        assert not any(job.is_open for job in jobs), seed
