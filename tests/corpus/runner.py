@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from beamflow.engine.execution import Execution
 from beamflow.errors import WorkflowError
 from beamflow.model.events import Recorded, StepCompleted, WorkflowContinued, WorkflowRetried
-from beamflow.model.ids import DEAD_LETTERS, idempotency_key
+from beamflow.model.ids import DEAD_LETTERS, idempotency_key, shared_idempotency_key
 from beamflow.model.status import WorkflowState
 from beamflow.stores.url import open_store
 from beamflow.testing import ChaosEngine, EngineFault
@@ -108,7 +108,10 @@ class _Watched:
                     if not key.startswith(f"{stream}/")
                 }
             elif isinstance(event, StepCompleted):
-                key = idempotency_key(stream, event.op, self._runs.get(stream, 0))
+                if event.key:
+                    key = shared_idempotency_key(event.name, event.key)
+                else:
+                    key = idempotency_key(stream, event.op, self._runs.get(stream, 0))
                 self._run.completed.setdefault(key, done)
         self.grown.set()
 
