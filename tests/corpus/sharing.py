@@ -53,9 +53,7 @@ async def carry(by: str) -> str:
     return await ship.idempotent("parcel 7", ttl=DAY_S)(by)
 
 
-@case(
-    ends=returned(["ship by air", "ship by air"]), effects=["try the harbour", "ship by air"]
-)
+@case(ends=returned(["ship by air", "ship by air"]), effects=["try the harbour", "ship by air"])
 @workflow
 async def shared_step_that_failed_is_taken_over() -> list[str]:
     """A failure is nobody's result but the own one; what is made then is everybody's."""

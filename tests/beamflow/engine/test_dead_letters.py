@@ -16,6 +16,8 @@ from beamflow import (
     WorkflowExistsError,
     WorkflowState,
     WorkflowStateError,
+    saga,
+    step,
     workflow,
 )
 from beamflow.events import (
@@ -24,7 +26,16 @@ from beamflow.events import (
     WorkflowRetried,
     WorkflowStarted,
 )
-from tests.beamflow.engine.outage import fails, healthy, letters_log, parks, sell, undo_me
+from tests.beamflow.engine.outage import (
+    fails,
+    healthy,
+    letters_log,
+    parks,
+    reserve,
+    sell,
+    ship,
+    undo_me,
+)
 
 if TYPE_CHECKING:
     from beamflow.stores.base import Store
@@ -257,3 +268,104 @@ async def test_one_that_cannot_be_retried_stops_no_other(place: str | Store) -> 
         assert await engine.dead_letters.retry_all() == ["tea"]
         assert await engine.handle("tea").result() == "1 shipped"
         assert [one.workflow_id for one in await engine.dead_letters.list()] == ["wheel"]
+
+
+# several of one workflow
+
+
+@step
+async def refuse() -> None:
+    raise ValueError
+
+
+@workflow
+async def unlucky() -> str:
+    try:
+        async with saga():
+            await reserve("room")
+            await refuse()
+    except ValueError:
+        return await ship("tea", 3)
+
+
+async def states(engine: Engine) -> dict[int, DeadLetterState]:
+    """In which state each letter is, by its number."""
+    letters = await engine.dead_letters.list(state=None)
+    assert {letter.workflow_id for letter in letters} == {"one"}
+    return {letter.number: letter.state for letter in letters}
+
+
+OPEN, RETRIED, RESOLVED = (
+    DeadLetterState.OPEN,
+    DeadLetterState.RETRIED,
+    DeadLetterState.RESOLVED,
+)
+
+
+async def test_each_letter_of_a_workflow_is_shown_by_its_number(place: str | Store) -> None:
+    """The latest one without a number; the same after a restart."""
+    for _ in range(2):
+        async with Engine(place, workflows=[unlucky]) as engine:
+            await fails(await engine.start(unlucky, id="one"))
+            show = engine.dead_letters.show
+            first, second = await show("one", letter=1), await show("one", letter=2)
+            assert (first.step, first.outcome) == ("reserve", WorkflowState.RUNNING)
+            assert (second.step, second.outcome) == ("ship", WorkflowState.FAILED)
+            assert await show("one") == second
+            assert [first, second] == await engine.dead_letters.list()
+            with pytest.raises(DeadLetterError, match="'one' has no dead letter 3"):
+                await show("one", letter=3)
+
+
+async def test_a_retry_is_about_the_letter_it_names(place: str | Store) -> None:
+    """One of what the workflow has gone on without stays open; each failure is a letter more."""
+    async with Engine(place, workflows=[unlucky]) as engine:
+        handle = await engine.start(unlucky, id="one")
+        await fails(handle)
+        with pytest.raises(DeadLetterError, match=r"has gone on without.*letter=1\)"):
+            await engine.dead_letters.retry("one", letter=1)
+        assert await engine.dead_letters.retry("one", letter=2) == "one"
+        await fails(handle)
+        assert await states(engine) == {1: OPEN, 2: RETRIED, 3: OPEN}
+    async with Engine(place, workflows=[unlucky]) as engine:
+        with pytest.raises(DeadLetterError, match="no open dead letter 2"):
+            await engine.dead_letters.retry("one", letter=2)
+        healthy.add("tea")
+        assert await engine.dead_letters.retry("one") == "one"
+        assert await engine.handle("one").result() == "3 shipped"
+        assert await states(engine) == {1: OPEN, 2: RETRIED, 3: RETRIED}
+        with pytest.raises(DeadLetterError, match="has gone on without"):
+            await engine.dead_letters.retry("one")
+
+
+async def test_resolving_is_about_the_letter_it_names(place: str | Store) -> None:
+    """The latest open one without a number; whoever is resolved is no more, the others are."""
+    async with Engine(place, workflows=[unlucky]) as engine:
+        await fails(await engine.start(unlucky, id="one"))
+        resolve = engine.dead_letters.resolve
+        await resolve("one", "released by phone", letter=1)
+        assert await states(engine) == {1: RESOLVED, 2: OPEN}
+        for number in (1, 3):
+            with pytest.raises(DeadLetterError, match=f"no open dead letter {number}"):
+                await resolve("one", "again", letter=number)
+    async with Engine(place, workflows=[unlucky]) as engine:
+        assert await engine.dead_letters.retry("one") == "one"
+        await fails(engine.handle("one"))
+        await engine.dead_letters.resolve("one", "sent by somebody else")
+        assert await states(engine) == {1: RESOLVED, 2: RETRIED, 3: RESOLVED}
+        notes = [one.note for one in await engine.dead_letters.list(state=RESOLVED)]
+        assert notes == ["released by phone", "sent by somebody else"]
+        with pytest.raises(DeadLetterError, match="has no open dead letter"):
+            await engine.dead_letters.resolve("one", "once more")
+
+
+async def test_all_letters_of_one_workflow_are_sent_round_by_the_one_that_can(
+    place: str | Store,
+) -> None:
+    """What the workflow has gone on without stops no other letter."""
+    async with Engine(place, workflows=[unlucky]) as engine:
+        await fails(await engine.start(unlucky, id="one"))
+        healthy.add("tea")
+        assert await engine.dead_letters.retry_all() == ["one"]
+        assert await engine.handle("one").result() == "3 shipped"
+        assert await states(engine) == {1: OPEN, 2: RETRIED}
