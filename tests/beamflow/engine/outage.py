@@ -53,8 +53,8 @@ async def undo_me(what: str) -> None:
     raise ValueError("changed my mind")
 
 
-async def fails(handle: WorkflowHandle[Any]) -> None:
-    with pytest.raises(WorkflowFailedError):
+async def fails(handle: WorkflowHandle[Any], match: str | None = None) -> None:
+    with pytest.raises(WorkflowFailedError, match=match):
         await handle.result()
 
 
