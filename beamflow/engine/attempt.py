@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
     from beamflow.engine.step_call import StepCall
-    from beamflow.model.events import Failure
+    from beamflow.model.events import Event, Failure
     from beamflow.stores.base import Kept
 
 __all__ = [
@@ -235,6 +235,10 @@ class Attempt(RunningStep):
         """End it: it has failed with this error."""
         self._cut = error
         self.cancel()
+
+    def refused(self, error: Exception) -> Event:
+        """Return what is recorded of it when its commit is refused, after it has completed."""
+        return self.failed(error).event
 
     def end(self, outcome: Attempted | Dropped) -> None:
         """Tell the workflow what it came to: whoever has lent it a transaction hears it first."""

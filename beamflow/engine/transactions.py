@@ -11,15 +11,16 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.errors import StoreError, TransactionError
-from beamflow.stores.transactions import begin
+from beamflow.stores.transactions import RefusedError, begin
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
 
     from beamflow.engine.services import Services
+    from beamflow.model.events import Event
     from beamflow.stores.transactions import OpenTransaction
 
-__all__ = ["Borrower", "Loan", "Take", "lend"]
+__all__ = ["Borrower", "Loan", "Record", "Take", "lend"]
 
 
 class Borrower(Protocol):
@@ -27,6 +28,9 @@ class Borrower(Protocol):
 
     def cut(self, error: TransactionError) -> None:
         """End it: it has failed with this error."""
+
+    def refused(self, error: Exception) -> Event:
+        """Return what is recorded of it when its commit is refused with this error."""
 
 
 class Take(Protocol):
@@ -36,6 +40,13 @@ class Take(Protocol):
         self, messages: list[object], events: list[Any], transaction: OpenTransaction | None, /
     ) -> Awaitable[None]:
         """Record what has happened, in the transaction if one is given."""
+
+
+class Record(Protocol):
+    """How an event is appended beside the code: `Stream.record`."""
+
+    def __call__(self, event: Event, /) -> Awaitable[None]:
+        """Append it."""
 
 
 class Loan:
@@ -106,6 +117,10 @@ class Loan:
 
     # For the actor
 
+    def refused(self, error: RefusedError) -> Event:
+        """Return what is recorded of an attempt whose commit was refused."""
+        return self._borrower.refused(error.reason)
+
     async def begin(self, services: Services) -> OpenTransaction | None:
         """Get the transaction; None when there is none, or the attempt does not wait any more."""
         if self.granted.done():
@@ -148,13 +163,19 @@ class Loan:
             )
 
 
-async def lend(services: Services, loan: Loan, take: Take) -> None:
+async def lend(services: Services, loan: Loan, take: Take, record: Record) -> None:
     """Lend an attempt the transaction, and record in it what the attempt comes to.
 
     Args:
         services: what the engine's actors share.
         loan: what the attempt has asked for.
         take: records what has happened.
+        record: appends an event that the code has not been told of.
+
+    Raises:
+        RefusedError: the commit was refused, and the attempt is recorded as failed. The code has run
+            on with its success by then: this life of the workflow is over, the next one goes on
+            from the log.
     """
     transaction = await loan.begin(services)
     if transaction is None:
@@ -165,7 +186,11 @@ async def lend(services: Services, loan: Loan, take: Take) -> None:
             return
         outcome, keep = ended
         if keep and transaction.is_sealed:
-            await take([outcome], [], transaction)
+            try:
+                await take([outcome], [], transaction)
+            except RefusedError as error:
+                await record(loan.refused(error))
+                raise
         else:
             transaction.abandon()
             await take([outcome], [], None)

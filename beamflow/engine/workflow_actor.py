@@ -86,6 +86,7 @@ from beamflow.model.events import (
     WorkflowResumed,
     WorkflowStarted,
 )
+from beamflow.stores.transactions import RefusedError
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
@@ -304,7 +305,7 @@ class WorkflowActor(Actor):
         self._pending.loans = tuple(rest)
         self._lending = True
         try:
-            await lend(self.services, loan, self._take)
+            await lend(self.services, loan, self._take, self._stream.record)
         finally:
             self._lending = False
 
@@ -563,7 +564,7 @@ class WorkflowActor(Actor):
 
 
 _RECORDED_FIRST: tuple[type[BaseException], ...] = (*PARKED_BY, KeyboardInterrupt)
-_NO_CRASH = (StoreError, EngineStoppedError, ActorStoppedError, ReadOnlyError)
+_NO_CRASH = (StoreError, EngineStoppedError, ActorStoppedError, ReadOnlyError, RefusedError)
 _OF_A_RUN = Ended | WorkflowContinued
 _STEERING = frozenset(
     {

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from beamflow.model.events import Event
     from beamflow.stores.base import Sleep
 
-__all__ = ["OpenTransaction", "Transactional", "begin"]
+__all__ = ["OpenTransaction", "RefusedError", "Transactional", "begin"]
+
+
+class RefusedError(TransactionError):
+    """What was written breaks a constraint that the database checks only at the commit.
+
+    Attributes:
+        reason: the database's own error.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        """Say so; nothing was written."""
+        super().__init__(f"the commit of a step's transaction was refused: {reason}")
+        self.reason = reason
 
 
 class OpenTransaction(Protocol):
@@ -63,7 +76,8 @@ class OpenTransaction(Protocol):
     ) -> None:
         """Append events and commit all that was written; returns when both are durable.
 
-        Raises what `Log.append` does; nothing was written then, by the user neither.
+        Raises what `Log.append` does, and `RefusedError` where what the user has written cannot be
+        committed; nothing was written then, by the user neither, and the store goes on.
         """
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from beamflow import step, transaction, workflow
+from beamflow import current_step, step, transaction, workflow
 from tests.corpus.case import case, returned
 from tests.corpus.work import STUBBORN, do
 from tests.corpus.world import effect
@@ -60,3 +60,31 @@ async def rows_of_a_failed_step() -> list[int]:
 async def rows_written_side_by_side() -> list[list[int]]:
     tasks = [asyncio.create_task(book("eve", cents)) for cents in (1, 2, 3)]
     return sorted(await asyncio.gather(*tasks))
+
+
+_FAMILY = (
+    "CREATE TABLE IF NOT EXISTS parents (name TEXT PRIMARY KEY)",
+    """CREATE TABLE IF NOT EXISTS children (
+        name TEXT, parent TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED
+    )""",
+)
+
+
+@step(retry=STUBBORN)
+async def bear(name: str) -> int:
+    effect("bear", name)
+    async with transaction() as db:
+        for table in _FAMILY:
+            await db.execute(table)
+        await db.execute("INSERT INTO children VALUES (?, 'eve')", (name,))
+        if current_step().attempt > 1:
+            await db.execute("INSERT OR IGNORE INTO parents VALUES ('eve')")
+        ((count,),) = await db.execute("SELECT count(*) FROM children")
+    return int(count)
+
+
+@case(ends=returned([1, 2]), effects=["bear abel", "beside it", "bear kain"], needs_file=True)
+@workflow
+async def rows_refused_at_the_commit_at_first() -> list[int]:
+    first, _ = await asyncio.gather(bear("abel"), do("beside it"))
+    return [first, await bear("kain")]

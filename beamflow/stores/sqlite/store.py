@@ -262,7 +262,9 @@ class SQLiteStore(Reading):
         self._identity = identity(path)
         self._lock = OwnerLock(path.with_name(f"{path.name}-owner"))
         writer = self._writer = await connect(
-            path, busy_timeout_s=self._busy_timeout_s, pragmas={"mmap_size": 0}
+            path,
+            busy_timeout_s=self._busy_timeout_s,
+            pragmas={"mmap_size": 0, "foreign_keys": 1},
         )
         await check_schema(repr(self), writer)
         await enter_wal(repr(self), writer)

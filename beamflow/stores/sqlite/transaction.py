@@ -10,6 +10,7 @@ from beamflow.errors import StoreUnavailableError, TransactionError
 from beamflow.stores.base import encoded
 from beamflow.stores.sqlite.batch import Append, Batch
 from beamflow.stores.sqlite.problems import code_of, unavailable
+from beamflow.stores.transactions import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SQLiteTransaction"]
 
+_DEFERRED = (
+    "This constraint is deferred, and so is checked only when the step's transaction is committed, after "
+    "the step has returned. Nothing of the transaction was written."
+)
 _OURS = "beamflow_"
 _LOOK_AFTER = 10_000
 """Instructions of SQLite's machine between two looks whether a statement is to go on; about a ms."""
@@ -139,10 +144,8 @@ class SQLiteTransaction:
             await self._roll_back()
             return
         await self._write(batch)
-        refusal = batch.appends[0].waiter.exception()
-        if refusal is None:
-            await self._writer.execute_fetchall("COMMIT")
-        else:
+        refusal = batch.appends[0].waiter.exception() or await self._try_to_commit()
+        if refusal is not None:
             await self._roll_back()
         if committed.done():
             return
@@ -150,6 +153,15 @@ class SQLiteTransaction:
             committed.set_result(None)
         else:
             committed.set_exception(refusal)
+
+    async def _try_to_commit(self) -> RefusedError | None:
+        """Commit; return the error of a constraint that is checked only now."""
+        try:
+            await self._writer.execute_fetchall("COMMIT")
+        except sqlite3.IntegrityError as error:
+            error.add_note(_DEFERRED)
+            return RefusedError(error)
+        return None
 
     async def _roll_back(self) -> None:
         if self._writer.in_transaction:
