@@ -94,9 +94,9 @@ class _Watched:
         self.grown.set()  # whoever asked the engine before has to ask this one
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self, stream: str, expected: int, events: Sequence[Event], **options: Any
     ) -> None:
-        await self._store.append(stream, expected, events, time=time, epoch=epoch)
+        await self._store.append(stream, expected, events, **options)
         done = len(self._run.world.effects)
         for event in events:
             if isinstance(event, WorkflowContinued):
