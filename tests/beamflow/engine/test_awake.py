@@ -272,6 +272,7 @@ async def test_a_parent_goes_back_to_sleep_and_wakes_nobody(
         assert await engine.handle("parent").result() == "child said hi"
 
 
+@pytest.mark.invariant("I13")
 async def test_a_child_that_ended_in_the_moment_of_a_crash(
     memory: MemoryStore, clock: ManualClock
 ) -> None:
@@ -585,6 +586,7 @@ async def test_who_should_have_been_woken_while_nobody_ran(
         assert fired.time >= int((clock.now() - 1) * 1_000_000)
 
 
+@pytest.mark.invariant("I13")
 async def test_who_was_woken_goes_on_after_a_crash(memory: MemoryStore, clock: ManualClock) -> None:
     """What the store had noted of its sleep counts no more once something has happened."""
 
