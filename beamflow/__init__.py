@@ -24,6 +24,7 @@ from beamflow.authoring.workflow import Workflow, workflow
 from beamflow.engine.engine import Engine
 from beamflow.engine.forking import Snapshot
 from beamflow.engine.handle import WorkflowHandle, WorkflowStatus
+from beamflow.engine.retention import Retention
 from beamflow.errors import (
     BeamflowError,
     ChildWorkflowError,
@@ -32,7 +33,6 @@ from beamflow.errors import (
     DeadLetterError,
     DefinitionError,
     DuplicateWorkflowError,
-    EngineFullError,
     EngineStoppedError,
     FencedError,
     HandlerError,
@@ -83,7 +83,6 @@ __all__ = [
     "DefinitionError",
     "DuplicateWorkflowError",
     "Engine",
-    "EngineFullError",
     "EngineStoppedError",
     "FencedError",
     "HandlerError",
@@ -95,6 +94,7 @@ __all__ = [
     "QueryFailedError",
     "ReadOnlyError",
     "Recorded",
+    "Retention",
     "Retry",
     "Saga",
     "Snapshot",

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
 
 from msgspec import Raw
 
 from beamflow import log
-from beamflow.authoring.running_step import running_step
 from beamflow.authoring.workflow import DURATION_S_MAX
-from beamflow.engine.awake import AWAKE_MAX, IDLE_AFTER_S
 from beamflow.engine.conversation import SignalTarget, signal_event
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.others import OtherWorkflows
 from beamflow.engine.recovery import recover
+from beamflow.engine.retention import Retention, retain
 from beamflow.engine.search import find, query_of
 from beamflow.engine.services import Services
 from beamflow.engine.store_keeper import StoreKeeper
@@ -52,7 +51,7 @@ from supervision import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
     from types import TracebackType
 
     from beamflow.authoring.workflow import Runs, Workflow
@@ -85,9 +84,9 @@ class Engine:
         Engine (rest_for_one)
         ├── store           the writer, the lease
         ├── dead_letters    the queue's own stream
-        ├── workflows       DynamicSupervisor → one actor per workflow in memory (transient)
-        ├── sleepers        wakes whom time wakes
-        └── recovery        wakes what is unfinished (transient)
+        ├── workflows       DynamicSupervisor → one actor per open workflow (transient)
+        ├── recovery        wakes what is unfinished (transient)
+        └── retention       removes what has ended long ago, if it is told to
 
     Args:
         store: a URL (``"sqlite:///app.db"``, ``"memory://"``), or any `Store`.
@@ -99,12 +98,9 @@ class Engine:
         threads: how many plain ``def`` steps run at the same time, each in a thread.
         processes: how many ``@step(run_in="process")`` run at the same time, each in a process; as many
             as the machine has processors by default. They are started when first needed.
-        awake_max: how many workflows may be in memory. Those that wait for nothing but time, messages
-            and children leave it when others need the place, and come back when something happens.
-        idle_after: seconds after which one leaves that waits for nothing else, though there is room;
-            None for never.
         watchdog: seconds that one step, or one workflow's code, may block the event loop without a
             warning in the log that names it and the line; None for no watchdog, which costs nothing.
+        retention: how long workflows stay in the store after they have ended; for ever by default.
 
     Attributes:
         dead_letters: what failed for good: list, show, retry, retry_all, resolve.
@@ -124,11 +120,11 @@ class Engine:
         random: Random | None = None,
         threads: int = THREADS,
         processes: int | None = None,
-        awake_max: int = AWAKE_MAX,
-        idle_after: float | None = IDLE_AFTER_S,
         watchdog: float | None = None,
+        retention: Retention | None = None,
     ) -> None:
         """Check the definitions; nothing is opened before the engine is entered."""
+        self._retention = _checked_retention(retention)
         self._watchdog = None if watchdog is None else _watchdog(watchdog)
         self._clock = SystemClock() if clock is None else clock
         self._services = Services(
@@ -138,8 +134,6 @@ class Engine:
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
             threads=_checked_count("threads", threads),
             processes=None if processes is None else _checked_count("processes", processes),
-            awake_max=_checked_count("awake_max", awake_max),
-            idle_after_s=_checked_rest(idle_after),
         )
         self._services.watched = watchdog is not None
         self._workflows = Workflows(self._services)
@@ -168,8 +162,8 @@ class Engine:
                 ChildSpec("store", lambda: StoreKeeper(services, self._lease_wait)),
                 ChildSpec("dead_letters", lambda: DeadLetterQueue(services)),
                 ChildSpec("workflows", self._workflows.supervisor, type=ChildType.SUPERVISOR),
-                ChildSpec("sleepers", lambda: services.sleepers.run(self._workflows.wake_sleeper)),
                 ChildSpec("recovery", self._recover, restart=Restart.TRANSIENT),
+                *self._retaining(),
             ],
             strategy=Strategy.REST_FOR_ONE,
             name="engine",
@@ -231,7 +225,6 @@ class Engine:
         signal: tuple[SignalTarget, Any] | tuple[SignalTarget, Any, str] | None = None,
         tags: Iterable[str] = (),
         attributes: Mapping[str, Attribute] | None = None,
-        on_full: Literal["wait", "raise"] = "wait",
     ) -> WorkflowHandle[R]:
         """Start a workflow; returns once its start is in the log.
 
@@ -252,11 +245,8 @@ class Engine:
             tags: what it can be found by from its first moment on: at most 100, of at most 128
                 printable characters.
             attributes: likewise, names with values: str (at most 512 characters), int, float, bool.
-            on_full: whether to wait for a place, or to raise, where as many workflows are at work as
-                the engine's ``awake_max`` allows. In a step there is always a place.
 
         Raises:
-            EngineFullError: there is none, and ``on_full`` is ``"raise"``; nothing was started.
             UnknownWorkflowError: the engine was not given this workflow, or another version of it.
             ValueError: the delay or the deadline makes no sense.
             PayloadError: the arguments do not fit the annotations, or JSON; a tag or attribute
@@ -266,8 +256,6 @@ class Engine:
             StoreError: the start may not be in the log; the same call again settles it.
             EngineStoppedError: the engine is not running.
         """
-        if on_full not in {"wait", "raise"}:
-            raise ValueError(f"on_full={on_full!r} is refused: it must be 'wait' or 'raise'")
         definition = self._services.definitions.given(workflow)
         arguments = definition.signature.arguments
         payload = arguments.encode(args, {})
@@ -285,7 +273,6 @@ class Engine:
             ),
             tags=checked_tags(tags),
             attributes=checked_attributes(attributes or {}),
-            wait=on_full == "wait",
         )
         handle: WorkflowHandle[R] = WorkflowHandle(
             self._services, self._workflows, workflow_id, definition
@@ -369,7 +356,6 @@ class Engine:
         deadline: int | None = None,
         tags: tuple[str, ...] = (),
         attributes: dict[str, Attribute] | None = None,
-        wait: bool = True,
     ) -> None:
         _ = self._services.opened
         started = WorkflowStarted(
@@ -383,15 +369,7 @@ class Engine:
             tags=tags,
             attributes=attributes or {},
         )
-        if workflow_id in self._services.actors or running_step.get(None) is not None:
-            await self._workflows.begin(workflow_id, started, signal)
-            return
-        awake = self._services.awake
-        await awake.enter(wait=wait)
-        try:
-            await self._workflows.begin(workflow_id, started, signal)
-        finally:
-            awake.entered()
+        await self._workflows.begin(workflow_id, started, signal)
 
     async def _again(self, letter: DeadLetter) -> str:
         """Send a dead letter round again; see `DeadLetters.retry`."""
@@ -427,6 +405,11 @@ class Engine:
     async def _recover(self) -> None:
         await recover(self._services, self._workflows)
 
+    def _retaining(self) -> Iterator[ChildSpec]:
+        retention = self._retention
+        if retention is not None:
+            yield ChildSpec("retention", lambda: retain(self._services, retention))
+
     def _observe(self, event: Event) -> None:
         log.debug(type(event).__name__, path=getattr(event, "path", ""))
 
@@ -451,12 +434,10 @@ def _checked_count(option: str, value: object) -> int:
     raise DefinitionError(message)
 
 
-def _checked_rest(value: object) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
-        return float(value)
-    message = f"Engine(idle_after={value!r}) is refused: it must be seconds, 0 or more, or None"
+def _checked_retention(value: object) -> Retention | None:
+    if value is None or isinstance(value, Retention):
+        return value
+    message = f"Engine(retention={value!r}) is refused: it must be a Retention, or None"
     raise DefinitionError(message)
 
 

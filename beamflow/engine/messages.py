@@ -22,7 +22,6 @@ __all__ = [
     "ControlRequest",
     "Dropped",
     "Due",
-    "Leave",
     "Poisoned",
     "Renewed",
     "Rung",
@@ -160,10 +159,6 @@ class ChildNews:
 
 class Renewed:
     """A new run has begun; what its code asks for is to be seen to."""
-
-
-class Leave:
-    """Word to the actor that it is to leave memory, if its workflow still rests."""
 
 
 class Dropped:

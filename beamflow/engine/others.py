@@ -13,9 +13,6 @@ from beamflow.model.events import SignalReceived, WorkflowCancelled
 from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Callable
-
     from beamflow.engine.services import Services
     from beamflow.engine.workflows import Workflows
     from beamflow.model.events import Event, WorkflowStarted
@@ -40,23 +37,15 @@ class OtherWorkflows:
         """Tell whether there is such a workflow."""
         return await self._services.opened.summary(workflow_id) is not None
 
-    async def is_child(self, workflow_id: str, parent: str) -> bool:
-        """Tell whether there is such a workflow, and it is a child of that one."""
-        summary = await self._services.opened.summary(workflow_id)
-        return summary is not None and summary.parent == parent
-
     async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
         """Start a workflow, as `Workflows.begin` does: the same start twice is one."""
         await self._workflows.begin(workflow_id, started)
 
-    async def end(
-        self, workflow_id: str, waits: Callable[[asyncio.Future[Event]], object]
-    ) -> Event:
+    async def end(self, workflow_id: str) -> Event:
         """Wait for the end of a workflow and return its last event; one that is parked may go on.
 
-        Args:
-            workflow_id: which workflow.
-            waits: called with what its end will settle, once it is known to be still open.
+        Raises:
+            WorkflowNotFoundError: there is none; it has ended and was removed.
         """
         services = self._services
         while True:
@@ -65,9 +54,11 @@ class OtherWorkflows:
                 actor = services.actors.get(workflow_id)
                 if actor is None or not actor.alive:
                     summary = await services.opened.summary(workflow_id)
-                    if summary is not None and not summary.state.is_open:
-                        return (await services.store.read(workflow_id))[-1].event
-                waits(end)
+                    if summary is None or not summary.state.is_open:
+                        history = await services.store.read(workflow_id)
+                        if summary is None or not history:
+                            raise WorkflowNotFoundError(workflow_id, _REMOVED)
+                        return history[-1].event
                 return await end
             except WorkflowParkedError:
                 continue
@@ -94,8 +85,12 @@ class OtherWorkflows:
         summary = await store.summary(workflow_id)
         if summary is None or summary.state is not WorkflowState.CANCELLED:
             return False
-        last = (await store.read(workflow_id, summary.run_seq - 1))[-1].event
+        history = await store.read(workflow_id, summary.run_seq - 1)
+        last = history[-1].event if history else None
         return isinstance(last, WorkflowCancelled) and last.terminated
 
     def _handle(self, workflow_id: str) -> WorkflowHandle[object]:
         return WorkflowHandle(self._services, self._workflows, workflow_id, None)
+
+
+_REMOVED = "it has ended long ago, and was removed"

@@ -292,22 +292,11 @@ class MemoryStore:
             cursor=cursor,
         )
 
-    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
-        """Remove a workflow that has ended. The port tells the contract."""
+    async def remove(self, items: Sequence[Removable], *, now: int, epoch: int) -> tuple[str, ...]:
+        """Remove workflows that have ended. The port tells the contract."""
         self._check_open()
         self._check_epoch(epoch)
-        summary = self._summaries.get(item.id)
-        if (
-            summary is None
-            or len(self._streams[item.id]) != item.seq
-            or item.id in self._waiting_for_children()
-            or self._is_needed(summary, now)
-        ):
-            raise ConflictError(item.id, item.seq)
-        del self._summaries[item.id], self._streams[item.id]
-        del self._starts[bisect_left(self._starts, (summary.started_at, item.id))]
-        self._letters.pop(item.id, None)
-        self._asleep.pop(item.id, None)
+        return tuple(item.id for item in items if self._remove(item, now))
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Take the lease. The port tells the contract."""
@@ -357,6 +346,21 @@ class MemoryStore:
         return any(
             kept.workflow_id == summary.id and kept.expires_at > now for kept in self._kept.values()
         )
+
+    def _remove(self, item: Removable, now: int) -> bool:
+        summary = self._summaries.get(item.id)
+        if (
+            summary is None
+            or len(self._streams[item.id]) != item.seq
+            or item.id in self._waiting_for_children()
+            or self._is_needed(summary, now)
+        ):
+            return False
+        del self._summaries[item.id], self._streams[item.id]
+        del self._starts[bisect_left(self._starts, (summary.started_at, item.id))]
+        self._letters.pop(item.id, None)
+        self._asleep.pop(item.id, None)
+        return True
 
     def _matching(
         self, query: WorkflowQuery, low: Place, high: Place, others_than: tuple[str, ...] = ()

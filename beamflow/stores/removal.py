@@ -14,11 +14,14 @@ knows nothing of its id: it can be started anew.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from beamflow.model.status import WorkflowState
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["Removable", "RemovablePage", "RemovableQuery", "Removal"]
 
@@ -72,14 +75,19 @@ class Removal(Protocol):
             ValueError: ``limit`` or ``after`` is refused as by `Log.find`.
         """
 
-    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
-        """Remove a workflow: its events, its summary, its dead letters.
+    async def remove(self, items: Sequence[Removable], *, now: int, epoch: int) -> tuple[str, ...]:
+        """Remove workflows: their events, their summaries, their dead letters; return whose.
 
-        From one moment on nothing of it is there, for whoever looks and after a crash. Its space is given
-        back in pieces, between which others write.
+        One that is needed, has gone on or is not there is left out. Of any other nothing is there from
+        one moment on, for whoever looks and after a crash. The space of a long log is given back in
+        pieces, between which others write.
+
+        Args:
+            items: which, with the place where the log of each ends.
+            now: which shared results are valid.
+            epoch: that of the lease in hand.
 
         Raises:
-            ConflictError: it is needed, or has gone on, or is not there; nothing was removed.
-            FencedError: ``epoch`` is not that of the current lease; likewise.
+            FencedError: ``epoch`` is not that of the current lease; nothing was removed.
             StoreUnavailableError: the outcome is unknown.
         """

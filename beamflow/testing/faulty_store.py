@@ -264,13 +264,16 @@ class FaultyStore:
         """Look what may be removed, or fail to."""
         return await self._reading("removable", lambda: self._store.removable(query))
 
-    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
+    async def remove(self, items: Sequence[Removable], *, now: int, epoch: int) -> tuple[str, ...]:
         """Remove, or have something go wrong before or after."""
+        removed: tuple[str, ...] = ()
 
-        def remove() -> Awaitable[None]:
-            return self._store.remove(item, now=now, epoch=epoch)
+        async def remove() -> None:
+            nonlocal removed
+            removed = await self._store.remove(items, now=now, epoch=epoch)
 
-        await self._appending(item.id, remove)
+        await self._appending(f"removal of {len(items)}", remove)
+        return removed
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Claim as the real one does."""

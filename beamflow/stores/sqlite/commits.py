@@ -161,6 +161,7 @@ class Commits:
         for waiter in [*waiting, *self._outside]:
             if not waiter.done():
                 waiter.set_exception(self.refusal())
+                waiter.exception()  # who has gone away in the meantime is no reason for a report
         self.in_flight = None
         self._line.clear()
         self._outside.clear()

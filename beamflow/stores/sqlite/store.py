@@ -171,14 +171,20 @@ class SQLiteStore(Reading):
         (await self._room()).put(Append(workflow_id, 0, 0, epoch, waiter), (), (), sleep)
         await waiter
 
-    async def remove(self, item: Removable, *, now: int, epoch: int) -> None:
-        """Remove a workflow that has ended. The port tells the contract."""
-        if not item.begun:
-            waiter = asyncio.get_running_loop().create_future()
-            (await self._room()).put_removal(Append(item.id, item.seq, now, epoch, waiter), _PIECE)
-            await waiter
-        if item.begun or item.seq > _PIECE:
-            await self._clear(item.id, item.seq, epoch)
+    async def remove(self, items: Sequence[Removable], *, now: int, epoch: int) -> tuple[str, ...]:
+        """Remove workflows that have ended. The port tells the contract."""
+        removals: list[tuple[Removable, asyncio.Future[None]]] = []
+        for item in items:
+            if not item.begun:
+                waiter = asyncio.get_running_loop().create_future()
+                append = Append(item.id, item.seq, now, epoch, waiter)
+                (await self._room()).put_removal(append, _PIECE)
+                removals.append((item, waiter))
+        removed = await _settled(removals)
+        for item in items:
+            if item.begun or (item.seq > _PIECE and item.id in removed):
+                await self._clear(item.id, item.seq, epoch)
+        return removed
 
     async def begin(self) -> SQLiteTransaction:
         """Wait for the writer and begin a transaction. The port tells the contract."""
@@ -346,3 +352,20 @@ class SQLiteStore(Reading):
                 f"its lock file cannot be locked ({error.strerror})",
                 "Let this user write the directory; network file systems are not supported",
             ) from error
+
+
+async def _settled(removals: Sequence[tuple[Removable, asyncio.Future[None]]]) -> tuple[str, ...]:
+    """Return which were removed; raises the first error that is no plain refusal."""
+    waiters = [waiter for _, waiter in removals]
+    if not waiters:
+        return ()
+    try:
+        await asyncio.wait(waiters)
+    except asyncio.CancelledError:
+        for waiter in waiters:
+            waiter.cancel()
+        raise
+    for error in [waiter.exception() for waiter in waiters]:
+        if error is not None and not isinstance(error, ConflictError):
+            raise error
+    return tuple(item.id for item, waiter in removals if waiter.exception() is None)

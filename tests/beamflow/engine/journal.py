@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from beamflow.events import Event
-    from beamflow.stores.base import Sleep
     from supervision.testing import ManualClock
 
 
@@ -22,16 +21,9 @@ class Journal(MemoryStore):
         self.appends: list[tuple[str, int, Sequence[Event], int]] = []
 
     async def append(
-        self,
-        stream: str,
-        expected: int,
-        events: Sequence[Event],
-        *,
-        time: int,
-        epoch: int,
-        sleep: Sleep | None = None,
+        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
     ) -> None:
-        await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
+        await super().append(stream, expected, events, time=time, epoch=epoch)
         self.appends.append((stream, expected, tuple(events), time))
 
     async def cut(self, appends: int, clock: ManualClock) -> Journal:
