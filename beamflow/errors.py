@@ -33,6 +33,7 @@
     ├── NondeterminismError                     the code no longer does what its log says
     ├── DeadLetterError(LookupError)            no such dead letter, or none that is open
     ├── EngineStoppedError                      the engine is not running (any more)
+    ├── EngineFullError                         as many workflows are in memory as may be
     └── StoreError
         ├── ConflictError                       the stream is not where the writer thought
         ├── FencedError                         another owner holds the lease by now
@@ -56,6 +57,7 @@ __all__ = [
     "DeadLetterError",
     "DefinitionError",
     "DuplicateWorkflowError",
+    "EngineFullError",
     "EngineStoppedError",
     "FencedError",
     "HandlerError",
@@ -594,6 +596,25 @@ class EngineStoppedError(BeamflowError):
 
     When it has given up, ``__cause__`` is the error that made it.
     """
+
+
+class EngineFullError(BeamflowError):
+    """As many workflows are at work in the engine as may be; nothing was started.
+
+    Attributes:
+        awake_max: how many that is.
+    """
+
+    awake_max: int
+
+    def __init__(self, awake_max: int) -> None:
+        """Say how many that is."""
+        super().__init__(
+            f"{awake_max:,} workflows are in memory, as many as Engine(awake_max={awake_max}) allows, "
+            f"and none of them rests; nothing was started. Do it later, let start() wait "
+            f"(on_full='wait'), or allow more"
+        )
+        self.awake_max = awake_max
 
 
 class StoreError(BeamflowError):

@@ -238,6 +238,10 @@ class Actor:
         """
         return self._cell.mailbox.take_casts(limit)
 
+    def has_queued(self) -> bool:
+        """Whether messages wait that no callback has seen."""
+        return bool(self._cell.mailbox.user)
+
     def defer(self) -> ReplyTo:
         """Answer the current call later; whatever `handle_call` returns now is ignored.
 

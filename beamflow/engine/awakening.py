@@ -74,14 +74,19 @@ class Awakening:
         retrial: a request to go on although it has failed.
         accepted: settled once the start or the retrial is in the log, or cannot be.
         parked: whether it goes on after it was parked.
+        summary: how the index shows it, where somebody has just read it; for the first life.
+        messages: what it is woken by, as if they had been cast to it; for the first life: if that
+            crashes, whoever has sent them sends them again.
     """
 
     __slots__ = (
+        "_messages",
         "_parked",
         "_retrial",
         "_second",
         "_services",
         "_started",
+        "_summary",
         "_workflow_id",
         "accepted",
     )
@@ -96,6 +101,8 @@ class Awakening:
         retrial: Retrial | None = None,
         accepted: asyncio.Future[None] | None = None,
         parked: bool = False,
+        summary: Summary | None = None,
+        messages: tuple[object, ...] = (),
     ) -> None:
         self._services = services
         self._workflow_id = workflow_id
@@ -103,6 +110,8 @@ class Awakening:
         self._second = second
         self._retrial = retrial
         self._parked = parked
+        self._summary = summary
+        self._messages = messages
         self.accepted = accepted
 
     # A new one
@@ -159,13 +168,15 @@ class Awakening:
             StoreError: the log cannot be read.
         """
         services = self._services
-        summary = await services.store.summary(self._workflow_id)
-        history = await services.store.read(
-            self._workflow_id, summary.run_seq - 1 if summary else 0
+        summary, self._summary = self._summary, None
+        if summary is None:
+            summary = await services.store.summary(self._workflow_id)
+        history = _of_the_last_run(
+            await services.store.read(self._workflow_id, summary.run_seq - 1 if summary else 0)
         )
         first = self._checked_start(history)
+        stream.begin_after(history[-1])
         last = history[-1]
-        stream.seq, stream.time = last.seq, last.time
         if isinstance(last.event, Ended):
             history.append(await self._taken_back(stream, history, first))
         if self._started is not None and not self._parked:
@@ -189,6 +200,11 @@ class Awakening:
             code.close()
             raise
         return Resumed(first, code, steering)
+
+    def take_messages(self) -> list[object]:
+        """Return what it is woken by, once."""
+        messages, self._messages = self._messages, ()
+        return [*messages]
 
     def _checked_start(self, history: list[Recorded]) -> WorkflowStarted:
         """Return the first event; see to it that whoever starts the workflow means this one."""
@@ -252,6 +268,12 @@ class Awakening:
             await leave_parking(self._services, self._workflow_id, state)
         elif way_back is not None and way_back.failed:
             way_back.start_over(await sent_round(self._services, way_back.failed, history))
+
+
+def _of_the_last_run(history: list[Recorded]) -> list[Recorded]:
+    """Leave earlier runs out: another one may have begun since it was read where the last one does."""
+    begins = [at for at, one in enumerate(history) if type(one.event) is WorkflowContinued]
+    return history[begins[-1] :] if begins and begins[-1] else history
 
 
 def different_start(

@@ -52,7 +52,16 @@ class Children:
         workflow_id: the parent.
     """
 
-    __slots__ = ("_actor", "_begun", "_never", "_services", "_tasks", "_workflow_id")
+    __slots__ = (
+        "_actor",
+        "_begun",
+        "_never",
+        "_services",
+        "_tasks",
+        "_telling",
+        "_waits",
+        "_workflow_id",
+    )
 
     def __init__(self, actor: Actor, services: Services, workflow_id: str) -> None:
         """Begin with none."""
@@ -62,6 +71,23 @@ class Children:
         self._tasks: dict[int, tuple[ChildCall, asyncio.Task[None]]] = {}
         self._begun: set[int] = set()
         self._never: set[int] = set()
+        self._waits: dict[int, asyncio.Future[Event]] = {}
+        self._telling = 0
+
+    @property
+    def rest(self) -> bool:
+        """Whether all that is left to do is to wait for ends."""
+        return not self._telling and len(self._waits) == len(self._tasks)
+
+    @property
+    def hears(self) -> bool:
+        """Whether one of the ends has come, and is not told to the actor yet."""
+        return any(end.done() for end in self._waits.values())
+
+    @property
+    def any(self) -> bool:
+        """Whether one is open."""
+        return bool(self._tasks)
 
     @property
     def busy(self) -> bool:
@@ -79,7 +105,8 @@ class Children:
         """Have a child that the code has given up end; one that has not begun does not begin."""
         call.cancelled = True
         if call.op in self._begun:
-            _ = self._actor.spawn(self._tell(call))
+            self._telling += 1
+            _ = self._actor.spawn(self._told(call))
 
     def close(self, *, forced: bool) -> None:
         """Have those end that end with their parent: its code has ended.
@@ -97,6 +124,7 @@ class Children:
         for _, task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
+        self._waits.clear()
         self._begun.clear()
         self._never.clear()
 
@@ -108,6 +136,7 @@ class Children:
             return ()
         if not isinstance(event, ChildStarted):
             del self._tasks[call.op]
+            self._waits.pop(call.op, None)
             self._begun.discard(call.op)
         if event is None:
             self._never.add(call.op)
@@ -119,11 +148,13 @@ class Children:
         if call.cancelled and not call.recorded and not await others.exists(call.id):
             self._report(call, None)
             return
-        try:
-            await others.begin(checked_workflow_id(call.id), self._started(call))
-        except (WorkflowExistsError, DefinitionError, PayloadError) as error:
-            self._report(call, self._failed(call, error))
-            return
+        # a child that sleeps is let sleep
+        if not (call.recorded and await others.is_child(call.id, self._workflow_id)):
+            try:
+                await others.begin(checked_workflow_id(call.id), self._started(call))
+            except (WorkflowExistsError, DefinitionError, PayloadError) as error:
+                self._report(call, self._failed(call, error))
+                return
         self._begun.add(call.op)
         if not call.recorded:
             self._report(
@@ -138,11 +169,21 @@ class Children:
 
     async def _end_of(self, call: ChildCall) -> Event:
         """Return a child's last event; one that had ended long ago, and was removed, is begun anew."""
+
+        def waits(end: asyncio.Future[Event]) -> None:
+            self._waits[call.op] = end
+
         while True:
             try:
-                return await self._others.end(call.id)
+                return await self._others.end(call.id, waits)
             except WorkflowNotFoundError:
                 await self._others.begin(call.id, self._started(call))
+
+    async def _told(self, call: ChildCall) -> None:
+        try:
+            await self._tell(call)
+        finally:
+            self._telling -= 1
 
     async def _tell(self, call: ChildCall) -> None:
         """Have a child end; one that is parked is told as soon as it goes on."""

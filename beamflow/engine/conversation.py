@@ -24,7 +24,7 @@ from beamflow.engine.failure import rebuilt
 from beamflow.engine.inbox import CUT_OFF
 from beamflow.engine.ledger import Ledger
 from beamflow.engine.log_reader import LogReader
-from beamflow.engine.messages import Signal, Update
+from beamflow.engine.messages import ControlRequest, Signal, Update
 from beamflow.engine.parking import parked_error
 from beamflow.errors import (
     DefinitionError,
@@ -36,7 +36,7 @@ from beamflow.model.codec import Payload, encode_json
 from beamflow.model.events import SignalReceived, UpdateCompleted
 from beamflow.model.status import WorkflowState
 
-__all__ = ["Conversation", "SignalTarget", "closed_error", "give_up", "signal_event"]
+__all__ = ["Conversation", "SignalTarget", "closed_error", "signal_event"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -174,18 +174,8 @@ class Conversation(LogReader):
                 reply = await self._recorded_reply(request, name, data)
                 if reply is not None:
                     return reply
-            ref = await self._workflows.wake(self.id)
-            if ref is None:
-                continue
             answered: asyncio.Future[UpdateCompleted] = asyncio.get_running_loop().create_future()
-            monitor = ref.monitor(partial(give_up, answered))
-            ref.cast(Update(request, name, data, answered))
-            try:
-                await asyncio.wait({answered})
-            finally:
-                monitor.cancel()
-                answered.cancel()
-            if not answered.cancelled():
+            if await self._taken(Update(request, name, data, answered)):
                 return answered.result()
 
     async def _recorded_reply(self, request: str, name: str, data: bytes) -> UpdateCompleted | None:
@@ -222,20 +212,27 @@ class Conversation(LogReader):
                     if key and await self._is_recorded(signal_id, name, key):
                         return None
                     raise
-            ref = await self._workflows.wake(self.id)
-            if ref is None:
-                continue
             acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            monitor = ref.monitor(partial(give_up, acknowledged))
-            ref.cast(Signal(signal_id, name, data, acknowledged, again=again, key=key))
+            message = Signal(signal_id, name, data, acknowledged, again=again, key=key)
+            if await self._taken(message):
+                return acknowledged.result()
+            again = True
+
+    async def _taken(self, message: Signal | Update | ControlRequest) -> bool:
+        """Hand a message to the workflow; False when whoever got it has ended without an answer."""
+        acknowledged = message.acknowledged
+        try:
+            ref = await self._workflows.tell(self.id, message)
+            if ref is None:
+                return False
+            monitor = ref.monitor(partial(_give_up, acknowledged))
             try:
                 await asyncio.wait({acknowledged})
             finally:
                 monitor.cancel()
-                acknowledged.cancel()
-            if not acknowledged.cancelled():
-                return acknowledged.result()
-            again = True
+        finally:
+            acknowledged.cancel()
+        return not acknowledged.cancelled()
 
     async def _check_open(self, asked: str) -> None:
         summary = await self._summary()
@@ -325,7 +322,7 @@ def closed_error(workflow_id: str, state: WorkflowState, asked: str) -> Workflow
     return WorkflowClosedError(workflow_id, message)
 
 
-def give_up(acknowledged: asyncio.Future[Any], _down: object) -> None:
+def _give_up(acknowledged: asyncio.Future[Any], _down: object) -> None:
     """Stop waiting for an actor that has ended."""
     acknowledged.cancel()
 

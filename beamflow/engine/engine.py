@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, TypeVarTuple, Unpack
 
 from msgspec import Raw
 
 from beamflow import log
+from beamflow.authoring.running_step import running_step
 from beamflow.authoring.workflow import DURATION_S_MAX
+from beamflow.engine.awake import AWAKE_MAX, IDLE_AFTER_S
 from beamflow.engine.conversation import SignalTarget, signal_event
 from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.definitions import Definitions
@@ -84,7 +86,8 @@ class Engine:
         Engine (rest_for_one)
         ├── store           the writer, the lease
         ├── dead_letters    the queue's own stream
-        ├── workflows       DynamicSupervisor → one actor per open workflow (transient)
+        ├── workflows       DynamicSupervisor → one actor per workflow in memory (transient)
+        ├── sleepers        wakes whom time wakes
         ├── recovery        wakes what is unfinished (transient)
         └── retention       removes what has ended long ago, if it is told to
 
@@ -98,6 +101,10 @@ class Engine:
         threads: how many plain ``def`` steps run at the same time, each in a thread.
         processes: how many ``@step(run_in="process")`` run at the same time, each in a process; as many
             as the machine has processors by default. They are started when first needed.
+        awake_max: how many workflows may be in memory. Those that wait for nothing but time, messages
+            and children leave it when others need the place, and come back when something happens.
+        idle_after: seconds after which one leaves that waits for nothing else, though there is room;
+            None for never.
         watchdog: seconds that one step, or one workflow's code, may block the event loop without a
             warning in the log that names it and the line; None for no watchdog, which costs nothing.
         retention: how long workflows stay in the store after they have ended; for ever by default.
@@ -120,6 +127,8 @@ class Engine:
         random: Random | None = None,
         threads: int = THREADS,
         processes: int | None = None,
+        awake_max: int = AWAKE_MAX,
+        idle_after: float | None = IDLE_AFTER_S,
         watchdog: float | None = None,
         retention: Retention | None = None,
     ) -> None:
@@ -134,6 +143,8 @@ class Engine:
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
             threads=_checked_count("threads", threads),
             processes=None if processes is None else _checked_count("processes", processes),
+            awake_max=_checked_count("awake_max", awake_max),
+            idle_after_s=_checked_rest(idle_after),
         )
         self._services.watched = watchdog is not None
         self._workflows = Workflows(self._services)
@@ -162,6 +173,7 @@ class Engine:
                 ChildSpec("store", lambda: StoreKeeper(services, self._lease_wait)),
                 ChildSpec("dead_letters", lambda: DeadLetterQueue(services)),
                 ChildSpec("workflows", self._workflows.supervisor, type=ChildType.SUPERVISOR),
+                ChildSpec("sleepers", lambda: services.sleepers.run(self._workflows.wake_sleeper)),
                 ChildSpec("recovery", self._recover, restart=Restart.TRANSIENT),
                 *self._retaining(),
             ],
@@ -225,6 +237,7 @@ class Engine:
         signal: tuple[SignalTarget, Any] | tuple[SignalTarget, Any, str] | None = None,
         tags: Iterable[str] = (),
         attributes: Mapping[str, Attribute] | None = None,
+        on_full: Literal["wait", "raise"] = "wait",
     ) -> WorkflowHandle[R]:
         """Start a workflow; returns once its start is in the log.
 
@@ -245,8 +258,11 @@ class Engine:
             tags: what it can be found by from its first moment on: at most 100, of at most 128
                 printable characters.
             attributes: likewise, names with values: str (at most 512 characters), int, float, bool.
+            on_full: whether to wait for a place, or to raise, where as many workflows are at work as
+                the engine's ``awake_max`` allows. In a step there is always a place.
 
         Raises:
+            EngineFullError: there is none, and ``on_full`` is ``"raise"``; nothing was started.
             UnknownWorkflowError: the engine was not given this workflow, or another version of it.
             ValueError: the delay or the deadline makes no sense.
             PayloadError: the arguments do not fit the annotations, or JSON; a tag or attribute
@@ -256,6 +272,8 @@ class Engine:
             StoreError: the start may not be in the log; the same call again settles it.
             EngineStoppedError: the engine is not running.
         """
+        if on_full not in {"wait", "raise"}:
+            raise ValueError(f"on_full={on_full!r} is refused: it must be 'wait' or 'raise'")
         definition = self._services.definitions.given(workflow)
         arguments = definition.signature.arguments
         payload = arguments.encode(args, {})
@@ -273,6 +291,7 @@ class Engine:
             ),
             tags=checked_tags(tags),
             attributes=checked_attributes(attributes or {}),
+            wait=on_full == "wait",
         )
         handle: WorkflowHandle[R] = WorkflowHandle(
             self._services, self._workflows, workflow_id, definition
@@ -356,6 +375,7 @@ class Engine:
         deadline: int | None = None,
         tags: tuple[str, ...] = (),
         attributes: dict[str, Attribute] | None = None,
+        wait: bool = True,
     ) -> None:
         _ = self._services.opened
         started = WorkflowStarted(
@@ -369,7 +389,15 @@ class Engine:
             tags=tags,
             attributes=attributes or {},
         )
-        await self._workflows.begin(workflow_id, started, signal)
+        if workflow_id in self._services.actors or running_step.get(None) is not None:
+            await self._workflows.begin(workflow_id, started, signal)
+            return
+        awake = self._services.awake
+        await awake.enter(wait=wait)
+        try:
+            await self._workflows.begin(workflow_id, started, signal)
+        finally:
+            awake.entered()
 
     async def _again(self, letter: DeadLetter) -> str:
         """Send a dead letter round again; see `DeadLetters.retry`."""
@@ -431,6 +459,15 @@ def _checked_count(option: str, value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     message = f"Engine({option}={value!r}) is refused: it must be an int, at least 1"
+    raise DefinitionError(message)
+
+
+def _checked_rest(value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    message = f"Engine(idle_after={value!r}) is refused: it must be seconds, 0 or more, or None"
     raise DefinitionError(message)
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import msgspec
 
-from beamflow.engine.conversation import Conversation, closed_error, give_up
+from beamflow.engine.conversation import Conversation, closed_error
 from beamflow.engine.forking import Snapshot, fork_of, snapshots_of
 from beamflow.engine.messages import ControlRequest, Waiting
-from beamflow.engine.parking import parked_error
+from beamflow.engine.parking import PARKED_BY, parked_error
 from beamflow.engine.retrying import Retrial, what_failed
 from beamflow.engine.steering import GRACE_S, refusal
 from beamflow.engine.time_limit import TimeLimit
@@ -32,7 +31,7 @@ from beamflow.model.events import (
     WorkflowStarted,
 )
 from beamflow.model.ids import checked_workflow_id
-from beamflow.model.status import OPEN_STATES, Control, WorkflowState, allows
+from beamflow.model.status import ACTIVE_STATES, OPEN_STATES, Control, WorkflowState, allows
 from beamflow.stores.base import LIMIT_MAX, Progress, WorkflowQuery
 from supervision import ActorStoppedError
 
@@ -82,7 +81,7 @@ class WorkflowStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Likewise, by name."""
     waiting_for: tuple[str, ...]
     """``"step charge"``, ``"retry of step charge"`` between two attempts, ``"timer"``, ``"child …"``,
-    ``"signal approval"`` and the like, while it is in memory."""
+    ``"signal approval"`` and the like; nothing of one that is parked."""
 
 
 class WorkflowHandle(Conversation, Generic[R]):
@@ -134,7 +133,10 @@ class WorkflowHandle(Conversation, Generic[R]):
             try:
                 waiting = cast("tuple[str, ...]", await ref.call(Waiting(), timeout=None))
             except ActorStoppedError:
-                summary = await self._summary()
+                summary, ref = await self._summary(), None
+        if summary.state in ACTIVE_STATES and ref is None:
+            with suppress(*PARKED_BY):
+                waiting = await self._workflows.queries.waiting_for(self.id)
         return WorkflowStatus(
             id=summary.id,
             workflow=summary.workflow,
@@ -381,18 +383,9 @@ class WorkflowHandle(Conversation, Generic[R]):
         """Ask the workflow's actor; False when it has ended without an answer."""
         if state is WorkflowState.PARKED:
             await self._workflows.unpark(self.id)
-        ref = await self._workflows.wake(self.id)
-        if ref is None:
-            return False
         acknowledged: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        monitor = ref.monitor(partial(give_up, acknowledged))
-        ref.cast(ControlRequest(control, acknowledged, reason=reason, grace_s=grace_s))
-        try:
-            await asyncio.wait({acknowledged})
-        finally:
-            monitor.cancel()
-            acknowledged.cancel()
-        if not acknowledged.cancelled():
+        request = ControlRequest(control, acknowledged, reason=reason, grace_s=grace_s)
+        if await self._taken(request):
             acknowledged.result()
             return True
         if (await self._summary()).state is WorkflowState.PARKED:

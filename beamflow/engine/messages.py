@@ -22,6 +22,7 @@ __all__ = [
     "ControlRequest",
     "Dropped",
     "Due",
+    "Leave",
     "Poisoned",
     "Renewed",
     "Rung",
@@ -159,6 +160,10 @@ class ChildNews:
 
 class Renewed:
     """A new run has begun; what its code asks for is to be seen to."""
+
+
+class Leave:
+    """Word to the actor that it is to leave memory, if its workflow still rests."""
 
 
 class Dropped:

@@ -13,6 +13,9 @@ from beamflow.model.events import SignalReceived, WorkflowCancelled
 from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
     from beamflow.engine.services import Services
     from beamflow.engine.workflows import Workflows
     from beamflow.model.events import Event, WorkflowStarted
@@ -37,12 +40,23 @@ class OtherWorkflows:
         """Tell whether there is such a workflow."""
         return await self._services.opened.summary(workflow_id) is not None
 
+    async def is_child(self, workflow_id: str, parent: str) -> bool:
+        """Tell whether there is such a workflow, and it is a child of that one."""
+        summary = await self._services.opened.summary(workflow_id)
+        return summary is not None and summary.parent == parent
+
     async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
         """Start a workflow, as `Workflows.begin` does: the same start twice is one."""
         await self._workflows.begin(workflow_id, started)
 
-    async def end(self, workflow_id: str) -> Event:
+    async def end(
+        self, workflow_id: str, waits: Callable[[asyncio.Future[Event]], object]
+    ) -> Event:
         """Wait for the end of a workflow and return its last event; one that is parked may go on.
+
+        Args:
+            workflow_id: which workflow.
+            waits: called with what its end will settle, once it is known to be still open.
 
         Raises:
             WorkflowNotFoundError: there is none; it has ended and was removed.
@@ -59,6 +73,7 @@ class OtherWorkflows:
                         if summary is None or not history:
                             raise WorkflowNotFoundError(workflow_id, _REMOVED)
                         return history[-1].event
+                waits(end)
                 return await end
             except WorkflowParkedError:
                 continue

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from beamflow.authoring.step import exception_name
 from beamflow.engine.replay import replay
+from beamflow.engine.waiting import waited_for
 from beamflow.errors import (
     CorruptLogError,
     QueryFailedError,
@@ -80,6 +81,12 @@ class Queries:
                 error_message=str(error),
             ) from error
         return handler.signature.result.encode(answer)
+
+    async def waiting_for(self, workflow_id: str) -> tuple[str, ...]:
+        """Name what a workflow waits for that is not in memory; raises as `ask` does."""
+        code = await self._brought_up(workflow_id)
+        now = self._services.now()
+        return waited_for(code, {op for op, call in code.calls.items() if call.retry_at > now})
 
     def close(self) -> None:
         """Take all replays out of memory."""

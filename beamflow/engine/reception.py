@@ -59,6 +59,11 @@ class Reception:
                     return True
         return False
 
+    @property
+    def owes(self) -> bool:
+        """Whether somebody waits for a reply that the code has not given yet."""
+        return bool(self._asked_by or self._for_next_run)
+
     async def prepare(self) -> None:
         """Read the log for the ledger; raises `StoreError`."""
         self.ledger = Ledger(await self._services.store.read(self._workflow_id))

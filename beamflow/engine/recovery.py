@@ -1,4 +1,4 @@
-"""The duty that wakes every unfinished workflow once the store is open."""
+"""The duty that wakes what is unfinished and does not sleep once the store is open."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from beamflow import log
 from beamflow.engine.parking import parked_error
 from beamflow.engine.probation import Probation
 from beamflow.model.events import DeadLetterReason
-from beamflow.model.status import WorkflowState
-from beamflow.stores.base import DeadLetterQuery, WorkflowQuery
+from beamflow.model.status import ACTIVE_STATES, WorkflowState
+from beamflow.stores.base import DeadLetterQuery
 
 if TYPE_CHECKING:
     from beamflow.engine.services import Services
@@ -26,29 +26,24 @@ _MENDED_BY_A_RESTART = frozenset(
         DeadLetterReason.CORRUPT_LOG,
     }
 )
-_UNFINISHED = (
-    WorkflowState.RUNNING,
-    WorkflowState.COMPENSATING,
-    WorkflowState.PAUSED,
-    WorkflowState.PENDING,
-)
 _AT_A_TIME = 500
 
 
 async def recover(services: Services, workflows: Workflows) -> None:
-    """Wake what has not ended, and of what was parked that whose cause may be mended.
+    """Wake what has not ended and does not sleep, and of what was parked that whose cause may be mended.
+
+    The oldest come first, and no more at a time than there are places in memory.
 
     A workflow that was parked because of its code or its log is looked at again at each start; if
     the cause is still there it stays parked, with the one dead letter it has.
     """
     woken = 0
-    for state in _UNFINISHED:
+    for state in ACTIVE_STATES:
         after = None
         while True:
-            query = WorkflowQuery(states=frozenset({state}), limit=_AT_A_TIME, after=after)
-            page = await services.store.find(query)
+            page = await services.store.awake(state, services.now(), after=after, limit=_AT_A_TIME)
             for summary in page.items:
-                woken += await workflows.wake(summary.id) is not None
+                woken += await workflows.wake(summary.id, summary)
             after = page.cursor
             if after is None:
                 break

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from beamflow.engine.awake import AWAKE_MAX, IDLE_AFTER_S, Awake
 from beamflow.engine.processes import Processes
 from beamflow.engine.sharing import Keys
+from beamflow.engine.sleepers import Sleepers
 from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError
@@ -52,11 +54,20 @@ class Others(Protocol):
     async def exists(self, workflow_id: str) -> bool:
         """Tell whether there is such a workflow."""
 
+    async def is_child(self, workflow_id: str, parent: str) -> bool:
+        """Tell whether there is such a workflow, and it is a child of that one."""
+
     async def begin(self, workflow_id: str, started: WorkflowStarted) -> None:
         """Start a workflow; the same start twice is one."""
 
-    async def end(self, workflow_id: str) -> Event:
+    async def end(
+        self, workflow_id: str, waits: Callable[[asyncio.Future[Event]], object]
+    ) -> Event:
         """Wait for the end of a workflow and return its last event; one that is parked may go on.
+
+        Args:
+            workflow_id: which workflow.
+            waits: called with what its end will settle, once it is known to be still open.
 
         Raises:
             WorkflowNotFoundError: there is none; it has ended and was removed.
@@ -89,6 +100,8 @@ class Services:
         others: what the actor of one workflow may have done with other ones.
         around_step: what stands around each attempt, if anything does.
         actors: the workflows in memory, by id.
+        awake: how many of them there may be.
+        sleepers: those that are to be woken in time.
         store_keeper: the actor that holds the store, once it is up.
         dead_letters: the actor that writes the dead letters' stream, once it is up.
         quarantine: what holds the attempts of workflows that were woken after the death of a process.
@@ -106,6 +119,8 @@ class Services:
         *,
         threads: int = THREADS,
         processes: int | None = None,
+        awake_max: int = AWAKE_MAX,
+        idle_after_s: float | None = IDLE_AFTER_S,
     ) -> None:
         """Start with nothing in memory and no lease."""
         self.store = store
@@ -121,6 +136,8 @@ class Services:
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None
         self.actors: dict[str, ActorRef] = {}
+        self.awake = Awake(clock, self.actors, awake_max, idle_after_s)
+        self.sleepers = Sleepers(store, self.timers, self.now, self.actors)
         self.store_keeper: ActorRef | None = None
         self.dead_letters: ActorRef | None = None
         self.quarantine: Quarantine | None = None
@@ -202,6 +219,7 @@ class Services:
     def all_ended(self, error: BeamflowError) -> None:
         """Tell everybody that nothing will come any more."""
         self.stopped = True
+        self.awake.close(error)
         for workflow_id in tuple(self._ends):
             self.ended(workflow_id, error)
         self.look_again()

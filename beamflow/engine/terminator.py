@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from beamflow.engine.stream import Stream
-from beamflow.model.events import Ended, WorkflowCancelled
+from beamflow.model.events import Ended, WorkflowCancelled, WorkflowStarted
 from supervision import IGNORE, Actor, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
@@ -62,15 +62,19 @@ class Terminator(Actor):
         actors = self._services.actors
         if actors.get(self._workflow_id) == self.ref:
             del actors[self._workflow_id]
+            self._services.awake.left(self._workflow_id)
 
     async def _end(self) -> None:
         services = self._services
-        last = (await services.store.read(self._workflow_id))[-1]
+        history = await services.store.read(self._workflow_id)
+        first, last = history[0].event, history[-1]
         if not isinstance(last.event, Ended):
             stream = Stream(services, self._workflow_id)
-            stream.seq, stream.time = last.seq, last.time
+            stream.begin_after(last)
             end = WorkflowCancelled(reason=self._reason, terminated=True)
             await stream.record(end)
             services.ended(self._workflow_id, end)
+            if isinstance(first, WorkflowStarted) and first.parent:
+                services.sleepers.wake(first.parent)
         if not self._acknowledged.done():
             self._acknowledged.set_result(None)

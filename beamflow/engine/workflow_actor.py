@@ -28,6 +28,7 @@ from beamflow.engine.messages import (
     ControlRequest,
     Dropped,
     Due,
+    Leave,
     Poisoned,
     Renewed,
     Rung,
@@ -86,6 +87,7 @@ from beamflow.model.events import (
     WorkflowResumed,
     WorkflowStarted,
 )
+from beamflow.stores.base import AWAKE, NEVER, Sleep
 from beamflow.stores.transactions import RefusedError
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
@@ -124,6 +126,8 @@ class WorkflowActor(Actor):
         self._reception = Reception(services, workflow_id)
         self._stream = Stream(services, workflow_id)
         self._lending = False
+        self._is_told_to_leave = False
+        self._rests = False
         self._pending = Pending(self, services, workflow_id)
         self._children: Children | None = None
 
@@ -135,6 +139,7 @@ class WorkflowActor(Actor):
         if there is not None and there.alive:
             return IGNORE
         self.services.actors[self.workflow_id] = self.ref
+        self.services.sleepers.woke(self.workflow_id)
         return Continue(None)
 
     async def handle_continue(self, _term: object) -> None:
@@ -182,7 +187,8 @@ class WorkflowActor(Actor):
         self._first, self._execution, self._steering = resumed
         self._pending.run = self._execution.run
         self._pending.resumed_at = self._stream.seq
-        await self._take(self.take_queued(), self._reissue())
+        messages = self._awakening.take_messages() + self.take_queued()
+        await self._take(messages, self._reissue())
 
     async def terminate(self, reason: object) -> None:
         """Leave memory: no code runs on, no timer fires."""
@@ -212,6 +218,7 @@ class WorkflowActor(Actor):
         actors = self.services.actors
         if actors.get(self.workflow_id) == self.ref:
             del actors[self.workflow_id]
+            self.services.awake.left(self.workflow_id)
 
     # Messages
 
@@ -276,7 +283,7 @@ class WorkflowActor(Actor):
                 problem = error
         if events:
             try:
-                await stream.append(events, time, transaction)
+                await stream.append(events, time, transaction, self._sleep_after())
             except PayloadError as error:  # the store takes less than a payload may hold
                 if not stream.seq:
                     raise
@@ -298,6 +305,8 @@ class WorkflowActor(Actor):
             await self._compensate()
         while self._pending.loans and not self._lending:
             await self._lend()
+        if not self._pending.attempts or self._rests:
+            await self._rest()
 
     async def _lend(self) -> None:
         """Lend the store's transaction to an attempt that has asked for it."""
@@ -348,6 +357,9 @@ class WorkflowActor(Actor):
                     return ()
                 return (StepHeartbeat(op=message.op, details=Raw(message.details)),)
             case Renewed():
+                return ()
+            case Leave():
+                self._is_told_to_leave = True
                 return ()
             case ChildNews():
                 return self._offspring.events_of(message)
@@ -506,6 +518,67 @@ class WorkflowActor(Actor):
         if call is not None and not call.cancelled and not self._steering.paused:
             self._pending.run_step(call)
 
+    # Rest
+
+    async def _rest(self) -> None:
+        """Leave memory, where nothing is under way and the place is wanted; else be ready to."""
+        awake, told = self.services.awake, self._is_told_to_leave
+        self._is_told_to_leave = False
+        self._rests = self._is_at_rest()
+        if not self._rests:
+            awake.works(self.workflow_id)
+            return
+        if (told or awake.is_crowded) and not self.has_queued():
+            sleep = self._sleep()
+            rest_us = sleep.until - self.services.now()
+            if rest_us > 0 and (told or awake.leaves_at_once(rest_us)):
+                await self._stream.fall_asleep(sleep)
+                if not self.has_queued() and self._is_at_rest() and sleep == self._sleep():
+                    self._leave()
+                    self.services.sleepers.slept(self.workflow_id, sleep.until)
+                    raise Stop("normal")
+        awake.rests(self.workflow_id, self.ref)
+
+    def _is_at_rest(self) -> bool:
+        """Tell whether there is nothing to do until time passes, a message comes or a child ends."""
+        pending, children = self._pending, self._children
+        return not (
+            pending.attempts
+            or pending.loans
+            or self._lending
+            or self._reception.owes
+            or (children is not None and not children.rest)
+        )
+
+    def _sleep(self) -> Sleep:
+        """Return until when nothing has to be done that is known of now."""
+        children = self._children
+        if children is not None and children.hears:
+            return AWAKE
+        until = min((timer.due for timer in self._pending.timers.values()), default=NEVER)
+        return Sleep(until, is_watched=children is not None and children.any)
+
+    def _sleep_after(self) -> Sleep:
+        """Return how long it will sleep, if it is to leave memory as soon as these are recorded."""
+        code, pending = self._code, self._pending
+        if (
+            not self.services.awake.is_crowded
+            or pending.attempts
+            or code.calls
+            or code.children
+            or code.ending
+            or code.rollbacks
+            or self._lending
+            or self._reception.owes
+            or self.has_queued()
+        ):
+            return AWAKE
+        due = [timer.due for timer in code.timers.values() if not timer.cancelled()]
+        until = min((*due, *self._steering.alarms().values()), default=NEVER)
+        rest_us = until - self.services.now()
+        leaves = rest_us > 0 and self.services.awake.leaves_at_once(rest_us)
+        return Sleep(until) if leaves else AWAKE
+
     # The end
 
     async def _compensate(self) -> None:
@@ -533,6 +606,9 @@ class WorkflowActor(Actor):
         """Leave, and tell those who wait what it came to."""
         self._leave()
         self.services.ended(self.workflow_id, outcome)
+        first = self._first
+        if first is not None and first.parent and isinstance(outcome, Ended):
+            self.services.sleepers.wake(first.parent)
         raise Stop("normal")
 
     def _renew(self, event: WorkflowContinued) -> None:

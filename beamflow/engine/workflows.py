@@ -12,12 +12,14 @@ from beamflow.engine.queries import Queries
 from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError, WorkflowNotFoundError
+from beamflow.model.status import ACTIVE_STATES
 from supervision import ActorStoppedError, ChildSpec, Down, DynamicSupervisor, Restart
 
 if TYPE_CHECKING:
     from beamflow.engine.retrying import Retrial
     from beamflow.engine.services import Services
     from beamflow.model.events import SignalReceived, WorkflowForked, WorkflowStarted
+    from beamflow.stores.base import Summary
     from supervision import ActorRef
 
 __all__ = ["Workflows"]
@@ -45,6 +47,7 @@ class Workflows:
     def supervisor(self) -> DynamicSupervisor:
         """Make the supervisor of the actors, for each of its lives."""
         self._services.actors.clear()
+        self._services.awake.begin()
         self._supervisor = DynamicSupervisor(max_restarts=10_000, max_seconds=1.0)
         return self._supervisor
 
@@ -107,15 +110,49 @@ class Workflows:
         ref = await self._spawn(workflow_id, None, accepted, retrial=retrial)
         return ref is not None and await _settled(accepted, ref)
 
-    async def wake(self, workflow_id: str) -> ActorRef | None:
-        """Return the actor of a workflow that is in the log, starting it if need be.
+    async def tell(self, workflow_id: str, message: object) -> ActorRef | None:
+        """Hand a message to a workflow that is in the log, bringing it into memory if need be.
 
-        None when it is being started by somebody else at this moment.
+        Returns whoever has got it, who may have ended by then; None when nobody has, for somebody
+        else starts the workflow at this moment.
         """
         there = self._awake(workflow_id)
         if there is not None:
+            there.cast(message)
             return there
-        return await self._spawn(workflow_id, None, None)
+        return await self._spawn(workflow_id, None, None, messages=(message,))
+
+    async def wake(self, workflow_id: str, summary: Summary | None = None) -> bool:
+        """Bring a workflow into memory that is in the log, once there is a place.
+
+        Suspends until there is one, but not for ever: whoever the others wait for is woken all the
+        same.
+
+        Args:
+            workflow_id: which workflow.
+            summary: how the index shows it, for whoever has just read it.
+
+        Returns:
+            Whether it was not there.
+        """
+        if self._awake(workflow_id) is not None:
+            return False
+        awake = self._services.awake
+        await awake.enter(patience_s=_PATIENCE_S)
+        try:
+            if self._awake(workflow_id) is not None:
+                return False
+            return await self._spawn(workflow_id, None, None, summary=summary) is not None
+        finally:
+            awake.entered()
+
+    async def wake_sleeper(self, workflow_id: str, is_to_be_seen: bool) -> None:  # noqa: FBT001 - as `Sleepers.run` says
+        """Wake a workflow; where it is to be seen first whether it can go on, only if it can."""
+        if is_to_be_seen:
+            summary = await self._services.store.summary(workflow_id)
+            if summary is None or summary.state not in ACTIVE_STATES:
+                return
+        await self.wake(workflow_id)
 
     async def unpark(self, workflow_id: str) -> None:
         """Start the actor of a workflow that is parked; one that is just being parked ends first."""
@@ -180,6 +217,8 @@ class Workflows:
         second: SignalReceived | WorkflowForked | None = None,
         retrial: Retrial | None = None,
         parked: bool = False,
+        summary: Summary | None = None,
+        messages: tuple[object, ...] = (),
     ) -> ActorRef | None:
         awakening = Awakening(
             self._services,
@@ -189,6 +228,8 @@ class Workflows:
             retrial=retrial,
             accepted=accepted,
             parked=parked,
+            summary=summary,
+            messages=messages,
         )
         make = partial(WorkflowActor, self._services, workflow_id, awakening)
         return await self._start(ChildSpec(workflow_id, make, restart=Restart.TRANSIENT))
@@ -225,6 +266,7 @@ def _ended(acknowledged: asyncio.Future[None], _down: object) -> None:
         acknowledged.set_exception(EngineStoppedError(_NOT_UP))
 
 
+_PATIENCE_S = 1.0
 _NOT_UP = (
     "the engine's workflows are down at the moment; it is restarting after a failure, or stopping. "
     "Try again with the same id"

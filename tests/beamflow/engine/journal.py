@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from beamflow.events import Event
+    from beamflow.stores.base import Sleep
     from supervision.testing import ManualClock
 
 
@@ -21,9 +22,16 @@ class Journal(MemoryStore):
         self.appends: list[tuple[str, int, Sequence[Event], int]] = []
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
-        await super().append(stream, expected, events, time=time, epoch=epoch)
+        await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
         self.appends.append((stream, expected, tuple(events), time))
 
     async def cut(self, appends: int, clock: ManualClock) -> Journal:

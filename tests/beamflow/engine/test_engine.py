@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from beamflow.events import Event
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Sleep, Store
     from supervision.testing import ManualClock
 
 
@@ -197,11 +197,18 @@ async def test_a_start_that_cannot_be_recorded_is_refused(clock: ManualClock) ->
 
     class SmallStore(MemoryStore):
         async def append(
-            self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+            self,
+            stream: str,
+            expected: int,
+            events: Sequence[Event],
+            *,
+            time: int,
+            epoch: int,
+            sleep: Sleep | None = None,
         ) -> None:
             if isinstance(events[0], WorkflowStarted):
                 raise PayloadError(f"event for {stream!r}", "it is larger than the store can hold")
-            await super().append(stream, expected, events, time=time, epoch=epoch)
+            await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
 
     store = SmallStore(clock=lambda: 0)
     async with Engine(store, workflows=[pay], clock=clock) as engine:

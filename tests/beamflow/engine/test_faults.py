@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from beamflow import WorkflowHandle
     from beamflow.events import Event, Recorded
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Sleep, Store
     from supervision.virtual import VirtualClock
 
 
@@ -103,9 +103,16 @@ class Appends(MemoryStore):
         self.appends: list[list[type]] = []
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
-        await super().append(stream, expected, events, time=time, epoch=epoch)
+        await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
         self.appends.append([type(event) for event in events])
 
 

@@ -196,7 +196,7 @@ async def test_a_timer_survives_code_that_misuses_its_loop(
         await parks(handle)
         assert len(await handle.history()) == len(before) + 1
     bad = False
-    async with Engine(memory, workflows=[branches], clock=clock) as engine:
+    async with Engine(memory, workflows=[branches], clock=clock, idle_after=None) as engine:
         await clock.advance(999)
         handle = engine.handle("one")
         assert (await handle.status()).waiting_for == ("timer",)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from beamflow import Workflow
     from beamflow.model.events import Event, Recorded
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Sleep, Store
     from supervision.testing import ManualClock
 
 
@@ -183,10 +183,17 @@ async def test_an_answer_is_in_the_log_with_what_the_question_followed(
 
     class Listed(MemoryStore):
         async def append(
-            self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+            self,
+            stream: str,
+            expected: int,
+            events: Sequence[Event],
+            *,
+            time: int,
+            epoch: int,
+            sleep: Sleep | None = None,
         ) -> None:
             appends.append([type(event) for event in events])
-            await super().append(stream, expected, events, time=time, epoch=epoch)
+            await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
 
     @workflow
     async def asked() -> str:

@@ -388,7 +388,7 @@ async def test_a_child_that_is_removed_while_its_parent_asks_is_begun_anew(
             now, epoch = services.now(), services.epoch
             assert await memory.remove(items, now=now, epoch=epoch) == workflow_ids
 
-        async def removed_in_this_moment(workflow_id: str) -> Any:
+        async def removed_in_this_moment(workflow_id: str, waits: Any) -> Any:
             monkeypatch.undo()
             await services.store.append(
                 "parent",
@@ -398,7 +398,7 @@ async def test_a_child_that_is_removed_while_its_parent_asks_is_begun_anew(
                 epoch=services.epoch,
             )
             await remove(workflow_id)
-            return await end(workflow_id)
+            return await end(workflow_id, waits)
 
         await run_family(engine, clock)
         await remove("parent")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from beamflow import WorkflowHandle
     from beamflow.events import Event
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Sleep, Store
 
     Reached = Callable[..., Awaitable[None]]
 
@@ -78,14 +78,21 @@ class FailingStore(MemoryStore):
         raise self._failure()
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         if self._broken.is_set():
             raise self._failure()
         self.appends += 1
         failing = self.fails(self.appends)
         if not failing or self.durable:
-            await super().append(stream, expected, events, time=time, epoch=epoch)
+            await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
         await asyncio.sleep(0)
         if failing:
             self._broken.set()

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from beamflow.events import Event, Recorded
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Sleep, Store
     from supervision import ActorRef
     from supervision.testing import ManualClock
 
@@ -54,10 +54,17 @@ class GatedStore(MemoryStore):
         self._passes = asyncio.Event()
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         await self._held_up(self.before, events)
-        await super().append(stream, expected, events, time=time, epoch=epoch)
+        await super().append(stream, expected, events, time=time, epoch=epoch, sleep=sleep)
         await self._held_up(self.after, events)
 
     async def _held_up(self, kind: type | None, events: Sequence[Event]) -> None:
@@ -318,7 +325,14 @@ class SlowStore(MemoryStore):
         self._reads = 0
 
     async def append(
-        self, stream: str, expected: int, events: Sequence[Event], *, time: int, epoch: int
+        self,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        *,
+        time: int,
+        epoch: int,
+        sleep: Sleep | None = None,
     ) -> None:
         before, gate = self.commits[-1:], self._gate
 
@@ -327,7 +341,9 @@ class SlowStore(MemoryStore):
                 await asyncio.wait(before)
             if gate is not None:
                 await gate.wait()
-            await MemoryStore.append(self, stream, expected, events, time=time, epoch=epoch)
+            await MemoryStore.append(
+                self, stream, expected, events, time=time, epoch=epoch, sleep=sleep
+            )
 
         self.commits.append(asyncio.create_task(commit()))
         await asyncio.shield(self.commits[-1])

@@ -47,14 +47,12 @@ async def test_waking_at_the_same_time_gives_one_actor(
     async with Engine(memory, workflows=[wait], clock=clock) as engine:
         handle = await engine.start(wait, id="one")
         engine._services.actors["one"].kill()
-        refs = await asyncio.gather(*(engine._workflows.wake("one") for _ in range(10)))
+        woken = await asyncio.gather(*(engine._workflows.wake("one") for _ in range(10)))
+        assert sum(woken) <= 1
         await settle()
         supervisor = engine._workflows._supervisor
         assert supervisor is not None
         assert (await supervisor.ref.count_children()).active == 1
-        assert {ref for ref in refs if ref is not None and ref.alive} <= {
-            engine._services.actors["one"]
-        }
         await handle.signal("word", "go")
         assert await handle.result() == "go"
 

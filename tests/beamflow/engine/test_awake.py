@@ -1,0 +1,654 @@
+"""Leaving memory and coming back: who rests, who has to go, who waits for a place."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beamflow import (
+    DefinitionError,
+    Engine,
+    EngineFullError,
+    EngineStoppedError,
+    Retry,
+    WorkflowCancelledError,
+    WorkflowState,
+    on_query,
+    on_update,
+    receive,
+    start_child,
+    step,
+    until,
+    workflow,
+)
+from beamflow.model.events import ChildCompleted, StepCompleted, StepFailed, TimerFired
+from beamflow.stores.memory import MemoryStore
+from supervision.testing import settle
+
+if TYPE_CHECKING:
+    from beamflow.stores.base import Sleep
+    from supervision.testing import ManualClock
+
+DAY = 86_400.0
+
+
+@workflow
+async def wait() -> str:
+    word: str = await receive("word", str)
+    return word
+
+
+@workflow
+async def sleep(seconds: float) -> str:
+    await asyncio.sleep(seconds)
+    return "rested"
+
+
+@workflow
+async def counter() -> int:
+    total = 0
+
+    def add(amount: int) -> int:
+        nonlocal total
+        total += amount
+        return total
+
+    on_update("add", add)
+    on_query("total", lambda: total)
+    await until(lambda: total >= 10)
+    return total
+
+
+@step
+async def work(gate: str) -> str:
+    await GATES[gate].wait()
+    return gate
+
+
+@workflow
+async def working(gate: str) -> str:
+    return await work(gate)
+
+
+@workflow
+async def parent(seconds: float) -> str:
+    return f"child {await sleep(seconds)}"
+
+
+@workflow
+async def patient_parent() -> str:
+    async with asyncio.timeout(2 * DAY):
+        child = await start_child(wait, id="the child")
+        return f"child said {await child.result()}"
+
+
+GATES: dict[str, asyncio.Event] = {}
+ALL = [wait, sleep, counter, working, parent, patient_parent]
+
+
+@pytest.fixture(autouse=True)
+def _gates() -> None:
+    GATES.clear()
+    for name in "abcdefgh":
+        GATES[name] = asyncio.Event()
+
+
+def awake(engine: Engine) -> set[str]:
+    return {*engine._services.actors}
+
+
+async def test_who_rests_leaves_after_a_while(memory: MemoryStore, clock: ManualClock) -> None:
+    """Not before; and comes back for a signal, which it gets."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=60) as engine:
+        handle = await engine.start(wait, id="one")
+        await clock.advance(59)
+        assert awake(engine) == {"one"}
+        await clock.advance(2)
+        assert awake(engine) == set()
+        await handle.signal("word", "hello")
+        assert await handle.result() == "hello"
+
+
+async def test_who_works_stays(memory: MemoryStore, clock: ManualClock) -> None:
+    """A step under way holds its workflow in memory, however long it takes."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=60) as engine:
+        handle = await engine.start(working, "a")
+        await clock.advance(600)
+        assert awake(engine) == {handle.id}
+        GATES["a"].set()
+        assert await handle.result() == "a"
+
+
+async def test_news_begin_the_rest_anew(memory: MemoryStore, clock: ManualClock) -> None:
+    """Whoever is talked to stays awake for as long again."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=60) as engine:
+        handle = await engine.start(counter, id="one")
+        await clock.advance(40)
+        assert await handle.update("add", 1) == 1
+        await clock.advance(40)
+        assert awake(engine) == {"one"}
+        await clock.advance(21)
+        assert awake(engine) == set()
+
+
+async def test_no_time_makes_anybody_leave_where_that_is_asked_for(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """``idle_after=None`` keeps all in memory while there is room."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=None) as engine:
+        await engine.start(wait, id="one")
+        await clock.advance(DAY)
+        assert awake(engine) == {"one"}
+
+
+@pytest.mark.parametrize("idle_after", [0, 60])
+async def test_whatever_is_asked_of_a_sleeping_workflow(
+    memory: MemoryStore, clock: ManualClock, idle_after: float
+) -> None:
+    """Status, query, update, events, pause, resume, cancel: as if it had been awake."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=idle_after) as engine:
+
+        async def rested() -> None:
+            await clock.advance(idle_after + 1)
+            assert awake(engine) == set()
+
+        handle = await engine.start(counter, id="one")
+        await rested()
+        assert (await handle.status()).waiting_for == ("condition",)
+        assert await handle.query("total") == 0
+        assert awake(engine) == set()
+        assert await handle.update("add", 4, id="four") == 4
+        await rested()
+        assert await handle.update("add", 4, id="four") == 4
+        await rested()
+        await handle.pause("for a while")
+        await rested()
+        assert (await handle.status()).state is WorkflowState.PAUSED
+        await handle.resume()
+        await rested()
+        assert await handle.query("total") == 4
+        await handle.cancel("enough")
+        with pytest.raises(WorkflowCancelledError):
+            await handle.result()
+        events = [recorded.seq async for recorded in handle.events()]
+        assert events == list(range(1, len(events) + 1))
+
+
+async def test_time_wakes_who_sleeps(memory: MemoryStore, clock: ManualClock) -> None:
+    """In time, whether that is soon or far away, in the order of their times."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        seconds = (40 * DAY, 10.0, 3 * 3600.0, 3599.0, DAY)
+        began = clock.now()
+        handles = [await engine.start(sleep, one) for one in seconds]
+        await settle()
+        assert awake(engine) == set()
+        ends: list[float] = []
+
+        async def end(number: int) -> None:
+            assert await handles[number].result() == "rested"
+            ends.append(round(clock.now() - began, 3))
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(len(seconds)):
+                group.create_task(end(number))
+            await clock.advance(41 * DAY)
+        assert ends == sorted(seconds)
+
+
+async def test_a_retry_is_made_in_time(memory: MemoryStore, clock: ManualClock) -> None:
+    """Between two attempts there is rest, and nothing else."""
+    tries: list[float] = []
+
+    @step(retry=Retry(max_attempts=2, initial=50, jitter=0))
+    async def flaky() -> str:
+        tries.append(clock.now())
+        if len(tries) == 1:
+            raise OSError("not now")
+        return "done"
+
+    @workflow
+    async def stubborn() -> str:
+        return await flaky()
+
+    async with Engine(memory, workflows=[stubborn], clock=clock, idle_after=0) as engine:
+        handle = await engine.start(stubborn)
+        await settle()
+        assert awake(engine) == set()
+        assert (await handle.status()).waiting_for == ("retry of step flaky",)
+        await clock.advance(49)
+        assert len(tries) == 1
+        await clock.advance(2)
+        assert await handle.result() == "done"
+        kinds = [type(one.event) for one in await handle.history()]
+        assert kinds.count(StepFailed) == kinds.count(StepCompleted) == 1
+
+
+async def test_delays_and_deadlines_hold_for_who_sleeps(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """A delayed start sleeps until it begins, a deadline ends who sleeps."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        late = await engine.start(sleep, 1.0, delay=2 * DAY)
+        doomed = await engine.start(wait, deadline=3 * DAY)
+        await settle()
+        assert awake(engine) == set()
+        await clock.advance(2 * DAY + 2)
+        assert await late.result() == "rested"
+        await clock.advance(DAY + 60)
+        with pytest.raises(TimeoutError):
+            await doomed.result()
+
+
+# Children
+
+
+@pytest.mark.parametrize("idle_after", [0, 60])
+async def test_parents_and_children_sleep(
+    memory: MemoryStore, clock: ManualClock, idle_after: float
+) -> None:
+    """The end of a child wakes its parent."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=idle_after) as engine:
+        handle = await engine.start(parent, DAY, id="parent")
+        await clock.advance(idle_after + 1)
+        assert awake(engine) == set()
+        await clock.advance(DAY)
+        assert await handle.result() == "child rested"
+
+
+async def test_a_parent_goes_back_to_sleep_and_wakes_nobody(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """At a restart a parent looks after its child, which sleeps on."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        await engine.start(patient_parent, id="parent")
+        await settle()
+        assert awake(engine) == set()
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=None) as engine:
+        await settle()
+        assert awake(engine) == {"parent"}
+        await engine.handle("the child").signal("word", "hi")
+        assert await engine.handle("parent").result() == "child said hi"
+
+
+@pytest.mark.invariant("I13")
+async def test_a_child_that_ended_in_the_moment_of_a_crash(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Its parent sleeps, and hears of it at the next start."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        await engine.start(patient_parent, id="parent")
+        await settle()
+        engine._services.sleepers.wake = lambda _: None  # type: ignore[method-assign] # nobody is told
+        await engine.handle("the child").signal("word", "hi")
+        assert await engine.handle("the child").result() == "hi"
+        await settle()
+        assert awake(engine) == set()
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        assert await engine.handle("parent").result() == "child said hi"
+
+
+async def test_a_child_that_is_terminated_while_it_is_parked(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Its sleeping parent is woken by that too."""
+
+    @workflow
+    async def clumsy() -> None:
+        await receive("word")
+        await asyncio.to_thread(str)
+
+    @workflow
+    async def holds() -> None:
+        await clumsy()
+
+    async with Engine(memory, workflows=[clumsy, holds], clock=clock, idle_after=0) as engine:
+        handle = await engine.start(holds)
+        await settle()
+        (child,) = [one.id async for one in engine.find(parent=handle.id)]
+        await engine.handle(child).signal("word")
+        await settle()
+        assert (await engine.handle(child).status()).state is WorkflowState.PARKED
+        assert awake(engine) == set()
+        await engine.handle(child).terminate("it is of no use")
+        await settle()
+        assert (await handle.status()).state is WorkflowState.FAILED
+
+
+async def test_many_children_of_one_parent(memory: MemoryStore, clock: ManualClock) -> None:
+    """All of them sleep, whenever each of them ends."""
+
+    @workflow
+    async def family() -> list[str]:
+        return list(await asyncio.gather(*(sleep(float(n % 7) * 1000 + n) for n in range(50))))
+
+    async with Engine(
+        memory, workflows=[family, sleep], clock=clock, idle_after=0, awake_max=2
+    ) as engine:
+        handle = await engine.start(family)
+        await clock.advance(10_000)
+        assert await handle.result() == ["rested"] * 50
+        ends = [one for one in await handle.history() if isinstance(one.event, ChildCompleted)]
+        assert len(ends) == 50
+
+
+# Messages that come while one leaves
+
+
+class Slow(MemoryStore):
+    """Notes who sleeps only when the test lets it."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=lambda: int(clock.now() * 1_000_000))
+        self.noting = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def sleep(self, workflow_id: str, sleep: Sleep, *, epoch: int) -> None:
+        self.noting.set()
+        await self.go_on.wait()
+        await super().sleep(workflow_id, sleep, epoch=epoch)
+
+
+@pytest.mark.invariant("I13")
+@pytest.mark.invariant("I14")
+async def test_a_message_that_comes_while_one_leaves(clock: ManualClock) -> None:
+    """It is taken by the one who was about to leave, who stays for it."""
+    store = Slow(clock)
+    async with Engine(store, workflows=ALL, clock=clock, idle_after=60) as engine:
+        handle = await engine.start(wait, id="one")
+        await clock.advance(61)
+        await store.noting.wait()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(handle.signal("word", "just in time"))
+            await settle()
+            store.go_on.set()
+        assert await handle.result() == "just in time"
+
+
+@pytest.mark.invariant("I14")
+async def test_messages_at_any_moment_of_leaving(memory: MemoryStore, clock: ManualClock) -> None:
+    """However many turns of the loop lie between them: each arrives, once, in its order."""
+
+    @workflow
+    async def many() -> list[int]:
+        return [await receive("number", int) for _ in range(200)]
+
+    async with Engine(memory, workflows=[many], clock=clock, idle_after=0) as engine:
+        handle = await engine.start(many)
+        for number in range(200):
+            for _ in range(number % 40):
+                await asyncio.sleep(0)
+            await handle.signal("number", number)
+        assert await handle.result() == list(range(200))
+
+
+@pytest.mark.invariant("I13")
+async def test_who_waits_for_the_end_of_a_sleeper_hears_of_it(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Whether they began to wait before it slept, or while it does."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=60) as engine:
+        handle = await engine.start(sleep, DAY)
+        async with asyncio.TaskGroup() as group:
+            early = group.create_task(handle.result())
+            await clock.advance(100)
+            assert awake(engine) == set()
+            late = group.create_task(engine.handle(handle.id).result())
+            await clock.advance(DAY)
+        assert early.result() == late.result() == "rested"
+
+
+# Places
+
+
+async def test_no_more_in_memory_than_there_are_places(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Those who rest longest make room for those who come."""
+    most: list[int] = []
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=8) as engine:
+        for number in range(50):
+            await engine.start(sleep, DAY + number, id=f"{number}")
+            most.append(len(awake(engine)))
+        await settle()
+        assert max(most) <= 8
+        results = asyncio.gather(*(engine.handle(f"{n}").result() for n in range(50)))
+        await clock.advance(DAY + 60)
+        assert await results == ["rested"] * 50
+
+
+async def test_who_rests_longest_leaves_first(memory: MemoryStore, clock: ManualClock) -> None:
+    """And nobody who works."""
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=4) as engine:
+        for name in ("one", "two", "three"):
+            await engine.start(wait, id=name)
+            await clock.advance(1)
+        await engine.handle("one").pause()
+        await engine.start(working, "a", id="works")
+        await engine.start(working, "b", id="works too")
+        assert awake(engine) == {"one", "three", "works", "works too"}
+        for gate in GATES.values():
+            gate.set()
+        await engine.handle("works").result()
+        await engine.handle("works too").result()
+
+
+async def test_a_start_waits_for_a_place(memory: MemoryStore, clock: ManualClock) -> None:
+    """Where all are at work, in the order of asking, until one of them has ended."""
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=2) as engine:
+        for gate in "ab":
+            await engine.start(working, gate, id=gate)
+        async with asyncio.TaskGroup() as group:
+            starts = [group.create_task(engine.start(working, g, id=g)) for g in "cd"]
+            await settle()
+            assert awake(engine) == {"a", "b"}
+            assert [start.done() for start in starts] == [False, False]
+            GATES["a"].set()
+            await engine.handle("a").result()
+            await settle()
+            assert awake(engine) == {"b", "c"}
+            GATES["b"].set()
+        assert awake(engine) == {"c", "d"}
+        for gate in "cd":
+            GATES[gate].set()
+            await engine.handle(gate).result()
+
+
+async def test_a_start_that_does_not_wait(memory: MemoryStore, clock: ManualClock) -> None:
+    """It is told how many there are, and what to change; nothing was started."""
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=1) as engine:
+        await engine.start(working, "a", id="a")
+        with pytest.raises(EngineFullError, match=r"awake_max=1.*on_full='wait'") as caught:
+            await engine.start(wait, id="one", on_full="raise")
+        assert caught.value.awake_max == 1
+        assert await engine.count() == 1
+        assert (await engine.start(working, "a", id="a", on_full="raise")).id == "a"
+        GATES["a"].set()
+        await engine.handle("a").result()
+        await engine.start(wait, id="one", on_full="raise")
+        await engine.start(wait, id="two", on_full="raise")
+        with pytest.raises(ValueError, match="on_full='perhaps' is refused"):
+            await engine.start(wait, on_full="perhaps")  # type: ignore[call-overload]
+
+
+async def test_who_waits_for_a_place_when_the_engine_is_left(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """It is told; nothing was started."""
+    async with (
+        asyncio.TaskGroup() as group,
+        Engine(memory, workflows=ALL, clock=clock, awake_max=1) as engine,
+    ):
+        await engine.start(working, "a", id="a")
+
+        async def refused() -> None:
+            with pytest.raises(EngineStoppedError):
+                await engine.start(wait, id="one")
+
+        group.create_task(refused())
+        await settle()
+    await memory.open()
+    assert await memory.summary("one") is None
+    await memory.close()
+
+
+async def test_who_gives_up_waiting_for_a_place(memory: MemoryStore, clock: ManualClock) -> None:
+    """Leaves its turn to the next one."""
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=1) as engine:
+        await engine.start(working, "a", id="a")
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(engine.start(working, "b", id="b"))
+            second = group.create_task(engine.start(working, "c", id="c"))
+            await settle()
+            first.cancel()
+            GATES["a"].set()
+            await engine.handle("a").result()
+            await settle()
+            assert second.done()
+        assert awake(engine) == {"c"}
+        GATES["c"].set()
+        await engine.handle("c").result()
+
+
+async def test_what_others_wait_for_needs_no_place(memory: MemoryStore, clock: ManualClock) -> None:
+    """Children, and what steps start and talk to: a bound of one stops nobody."""
+
+    @step
+    async def asks_others() -> str:
+        other = await ENGINES[0].start(wait, id="other")
+        await other.signal("word", "from a step")
+        return await other.result()
+
+    @workflow
+    async def deep(depth: int) -> str:
+        return await deep(depth - 1) if depth else await asks_others()
+
+    async with Engine(memory, workflows=[deep, wait], clock=clock, awake_max=1) as engine:
+        ENGINES[:] = [engine]
+        handle = await engine.start(deep, 5)
+        assert await handle.result() == "from a step"
+
+
+ENGINES: list[Engine] = []
+
+
+@pytest.mark.parametrize("awake_max", [0, -1, 1.5, True, "many"])
+def test_a_bound_that_is_none(awake_max: Any) -> None:
+    """Refused at once, with the value."""
+    with pytest.raises(DefinitionError, match=r"Engine\(awake_max="):
+        Engine("memory://", workflows=ALL, awake_max=awake_max)
+
+
+@pytest.mark.parametrize("idle_after", [-1, True, "soon", float("nan")])
+def test_a_rest_that_is_none(idle_after: Any) -> None:
+    """Refused at once, with the value."""
+    with pytest.raises(DefinitionError, match=r"Engine\(idle_after="):
+        Engine("memory://", workflows=ALL, idle_after=idle_after)
+
+
+# Restarts
+
+
+async def test_sleepers_are_let_sleep_at_a_start(memory: MemoryStore, clock: ManualClock) -> None:
+    """Only what is awake comes back into memory; time wakes the others as before."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        for number in range(20):
+            await engine.start(sleep, DAY + number, id=f"{number}")
+        await engine.start(sleep, 10.0, id="soon")
+        await settle()
+        assert awake(engine) == set()
+    async with Engine(memory, workflows=ALL, clock=clock) as engine:
+        await settle()
+        assert awake(engine) == set()
+        await clock.advance(11)
+        assert await engine.handle("soon").result() == "rested"
+        await clock.advance(DAY)
+        for number in range(10):
+            assert await engine.handle(f"{number}").result() == "rested"
+
+
+@pytest.mark.invariant("I16")
+async def test_who_should_have_been_woken_while_nobody_ran(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Is woken at the start."""
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
+        await engine.start(sleep, 100.0, id="one")
+        await settle()
+        assert awake(engine) == set()
+    await clock.advance(1000)
+    async with Engine(memory, workflows=ALL, clock=clock) as engine:
+        handle = engine.handle("one")
+        await clock.advance(0.1)
+        assert await handle.result() == "rested"
+        (fired,) = [r for r in await handle.history() if isinstance(r.event, TimerFired)]
+        assert fired.time >= int((clock.now() - 1) * 1_000_000)
+
+
+@pytest.mark.invariant("I13")
+async def test_who_was_woken_goes_on_after_a_crash(memory: MemoryStore, clock: ManualClock) -> None:
+    """What the store had noted of its sleep counts no more once something has happened."""
+
+    @workflow
+    async def woken() -> str:
+        await receive("go")
+        return await work("a")
+
+    async with Engine(memory, workflows=[woken], clock=clock, idle_after=0) as engine:
+        handle = await engine.start(woken, id="one")
+        await settle()
+        assert awake(engine) == set()
+        await handle.signal("go")
+        await settle()
+        assert awake(engine) == {"one"}
+    async with Engine(memory, workflows=[woken], clock=clock, idle_after=0) as engine:
+        GATES["a"].set()
+        assert await engine.handle("one").result() == "a"
+
+
+async def test_recovery_waits_for_places(memory: MemoryStore, clock: ManualClock) -> None:
+    """The oldest first; the others as soon as there is room, and none is forgotten."""
+    async with Engine(memory, workflows=ALL, clock=clock) as engine:
+        for gate in "abcdefgh":
+            await engine.start(working, gate, id=gate)
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=3) as engine:
+        await settle()
+        assert awake(engine) == {"a", "b", "c"}
+        GATES["b"].set()
+        await engine.handle("b").result()
+        await settle()
+        assert awake(engine) == {"a", "c", "d"}
+        for gate in GATES.values():
+            gate.set()
+        for gate in "abcdefgh":
+            assert await engine.handle(gate).result() == gate
+
+
+async def test_recovery_is_patient_but_not_for_ever(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Who has a place may wait for one who has none: after a while one more is let in."""
+
+    @step
+    async def waits_for(other: str) -> str:
+        await GATES["b"].wait()
+        return str(await ENGINES[0].handle(other).result())
+
+    @workflow
+    async def needs(other: str) -> str:
+        return await waits_for(other)
+
+    every = [needs, working]
+    async with Engine(memory, workflows=every, clock=clock) as engine:
+        ENGINES[:] = [engine]
+        await engine.start(needs, "a", id="first")
+        await clock.advance(1)
+        await engine.start(working, "a", id="a")
+        await settle()
+    GATES["a"].set()
+    GATES["b"].set()
+    async with Engine(memory, workflows=every, clock=clock, awake_max=1) as engine:
+        ENGINES[:] = [engine]
+        await clock.advance(2)
+        assert await engine.handle("first").result() == "a"
