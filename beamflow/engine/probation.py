@@ -57,11 +57,11 @@ class Probation:
         if history:
             self._seq, self._time = history[-1].seq, history[-1].time
         suspects = judged(quarantine.held, history, quarantine.epoch - 1)
+        quarantine.hold_no_more()  # at this moment: whoever came to be held later would stay so
         if suspects:
             under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
             await self._note(RecoveryBegan(under_way=under_way))
         quarantine.open(key for key, one in suspects.items() if one.deaths == 1)
-        quarantine.hold_no_more()
         for workflow_id in poisonous(suspects):
             await self._park(workflow_id, suspects.pop(workflow_id).deaths)
         order = turns(suspects, services.random.random())

@@ -10,6 +10,7 @@ import pytest
 from beamflow import (
     DeadLetterReason,
     Engine,
+    WorkflowFailedError,
     WorkflowParkedError,
     WorkflowState,
     step,
@@ -265,6 +266,51 @@ async def test_an_engine_that_was_left_in_order_has_not_died(
     await memory.open()
     assert await memory.read(RECOVERIES) == []
     await memory.close()
+
+
+class SlowNotes(MortalStore):
+    """A store in which what recoveries note takes its time."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=lambda: int(clock.now() * 1_000_000))
+        self.noting = asyncio.Event()
+        self.noted = asyncio.Event()
+
+    async def append(self, stream: str, *args: Any, **options: Any) -> None:
+        if stream == RECOVERIES:
+            self.noting.set()
+            await self.noted.wait()
+        await super().append(stream, *args, **options)
+
+
+async def test_who_is_woken_while_the_held_are_noted_is_not_held(clock: ManualClock) -> None:
+    """Nobody would ever let it go on: it is not among those who were there when it was looked."""
+    store = SlowNotes(clock)
+    mended: list[str] = []
+
+    @step
+    async def fickle() -> str:
+        if not mended:
+            raise ValueError
+        return mended[0]
+
+    @workflow
+    async def fails_at_first() -> str:
+        return await fickle()
+
+    async with Engine(store, workflows=[innocent, fails_at_first], clock=clock) as engine:
+        await engine.start(innocent, id="held")
+        with pytest.raises(WorkflowFailedError):
+            await (await engine.start(fails_at_first, id="woken")).result()
+    mended.append("mended")
+    async with Engine(store, workflows=[innocent, fails_at_first], clock=clock) as engine:
+        await store.noting.wait()
+        handle = engine.handle("woken")
+        await handle.retry_from()
+        store.noted.set()
+        assert await handle.result(timeout=10) == "mended"
+        done.set()
+        assert await engine.handle("held").result() == "done"
 
 
 async def test_a_held_attempt_can_be_given_up(store: MortalStore, clock: ManualClock) -> None:
