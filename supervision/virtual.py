@@ -25,6 +25,7 @@ __all__ = ["Island", "StuckError", "VirtualClock", "VirtualLoop"]
 _T = TypeVar("_T")
 _Ts = TypeVarTuple("_Ts")
 
+_RESOLUTION_S: Final = 1e-9
 LOOK_S: Final = 0.05
 """Real seconds between two looks whether work outside is still under way."""
 NEWS_S_MAX: Final = 1.0
@@ -66,6 +67,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def stall(self, seconds: float) -> None:
         """Let time pass in which nothing runs, as if the caller had blocked the loop."""
         self._virtual_now += seconds
+        # a loop runs what is due before now and this: too little to tell from now is never
+        self._clock_resolution = max(_RESOLUTION_S, math.ulp(self._virtual_now))
 
     @contextlib.contextmanager
     def hold(self) -> Iterator[None]:
@@ -156,7 +159,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                     super().call_soon(handle._run)  # noqa: SLF001 - as a loop does
             return []
         if timeout is not None:
-            self._virtual_now += timeout
+            self.stall(timeout)
             return []
         if len(self._virtual_selector.get_map()) > 1:
             return wait(None)  # sockets: it is the world's turn

@@ -62,6 +62,16 @@ async def test_time_stands_still_while_something_is_ready() -> None:
     assert loop.time() == before + 0.25
 
 
+async def test_time_goes_on_after_centuries() -> None:
+    """Though the number that tells it has no room any more for a billionth of a second."""
+    loop = asyncio.get_running_loop()
+    loop.stall(300 * 365 * DAY_S)  # type: ignore[attr-defined]
+    for number in range(1, 200):
+        before = loop.time()
+        await asyncio.sleep(1 / number)
+        assert loop.time() - before == pytest.approx(1 / number, abs=1e-5)
+
+
 async def test_timers_fire_in_the_order_of_their_times() -> None:
     """Each at its own time, not before."""
     loop = asyncio.get_running_loop()
