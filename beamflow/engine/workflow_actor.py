@@ -177,8 +177,9 @@ class WorkflowActor(Actor):
             raise Stop("normal") from error
         else:
             return True
-        self._code.close()
-        self._execution, self._steering = None, UNSTEERED
+        if self._execution is not None:
+            self._execution.close()
+            self._execution, self._steering = None, UNSTEERED
         return False
 
     async def _resume(self) -> None:

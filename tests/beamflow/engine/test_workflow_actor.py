@@ -27,6 +27,7 @@ from beamflow.events import (
     StepCompleted,
     TimerStarted,
     WorkflowCompleted,
+    WorkflowForked,
     WorkflowStarted,
 )
 from beamflow.stores.memory import MemoryStore
@@ -408,6 +409,27 @@ async def test_a_start_is_one_although_the_actor_dies_over_it(
         handle = await starting
         assert await handle.result() == ["first", "second"]
         assert (await types_of(gated, "one")).count(WorkflowStarted) == 1
+
+
+@pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
+async def test_a_fork_is_one_although_the_actor_dies_over_it(
+    gated: GatedStore,
+    clock: ManualClock,
+    durable: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """The life that comes after goes on from what is in the log, as with any start."""
+    async with Engine(gated, workflows=[two_steps], clock=clock) as engine:
+        handle = await engine.start(two_steps, id="one")
+        await handle.result()
+        gated.before, gated.after = (None, WorkflowForked) if durable else (WorkflowForked, None)
+        forking = asyncio.create_task(handle.fork("copy"))
+        await gated.held.wait()
+        gated.before = gated.after = None
+        actor(engine, "copy").kill()
+        await settle()
+        gated.let_pass()
+        assert await (await forking).result(timeout=10) == ["first", "second"]
+        assert (await types_of(gated, "copy")).count(WorkflowForked) == 1
 
 
 async def test_a_start_is_refused_by_the_life_that_comes_after(
