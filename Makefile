@@ -10,7 +10,7 @@ DEV := .venv/.dev
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test chaos check bench docs clean fmt fmt-check lint type imports wheel-test
+.PHONY: help setup demo test chaos check bench bench-scale docs clean fmt fmt-check lint type imports wheel-test
 
 help: ## print this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ chaos: $(DEV) ## the long runs: 10,000 scripts of the model, every fault point, 
 
 bench: $(DEV) .venv/.bench ## measure: workflows/s, steps/s, latency, memory
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: $(DEV) .venv/.bench ## what takes long, one part each: ARGS=sleepers, ARGS=finding, ARGS="soak --minutes 20"
+	$(BIN)/python -m benchmarks.scale $(ARGS)
 
 docs: $(DEV) ## build the documentation into site/, warnings are errors
 	$(BIN)/zensical build --clean --strict

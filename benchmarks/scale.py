@@ -5,7 +5,11 @@ from __future__ import annotations
 import importlib
 import sys
 
-PARTS = {"sleepers": "a million workflows that sleep for a day"}
+PARTS = {
+    "sleepers": "a million workflows that sleep for a day",
+    "finding": "a page of each kind of query among a million workflows",
+    "soak": "a constant load for twenty minutes: does anything grow?",
+}
 """What can be run, each a module ``benchmarks._<part>`` with a ``main(argv)``."""
 
 

@@ -50,7 +50,7 @@ EARLY = 0.05
 
 def main(argv: list[str]) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks finding", description=__doc__)
+    parser = argparse.ArgumentParser(prog="benchmarks.scale finding", description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000, help="workflows in the store")
     parser.add_argument("--rounds", type=int, default=5, help="figures are medians over these")
     parser.add_argument("--file", default=None, help="a store to fill and keep, or to ask again")
