@@ -127,8 +127,9 @@ class Steering(msgspec.Struct, frozen=True, gc=False):
             WorkflowStateError: the workflow's state does not allow it.
         """
         state = self.state(compensating=compensating)
-        if not allows(state, control):
-            raise refusal(workflow_id, state, control)
+        told_to_end = self.cancel is not None
+        if not allows(state, control) or (told_to_end and control is Control.PAUSE):
+            raise refusal(workflow_id, state, control, told_to_end=told_to_end)
         match control:
             case Control.PAUSE:
                 return (WorkflowPaused(note=reason),)
@@ -170,11 +171,16 @@ UNSTEERED = Steering()
 """Nothing has been decided: all that most workflows ever need."""
 
 
-def refusal(workflow_id: str, state: WorkflowState, control: Control) -> WorkflowStateError:
+def refusal(
+    workflow_id: str, state: WorkflowState, control: Control, *, told_to_end: bool = False
+) -> WorkflowStateError:
     """Make the error for something that a workflow's state does not allow."""
-    allowed = ", ".join(one.value for one in Control if allows(state, one)) or "nothing"
+    allowed = [one for one in Control if allows(state, one)]
+    if told_to_end:  # within a bound, which a pause would take from it
+        allowed = [one for one in allowed if one is not Control.PAUSE]
     message = (
-        f"workflow {workflow_id!r} is {state.value}: {control.value}() is refused, nothing was "
-        f"done (it allows: {allowed})"
+        f"workflow {workflow_id!r} is {state.value}{', and told to end' if told_to_end else ''}: "
+        f"{control.value}() is refused, nothing was done "
+        f"(it allows: {', '.join(one.value for one in allowed) or 'nothing'})"
     )
     return WorkflowStateError(workflow_id, message)

@@ -23,6 +23,7 @@ from beamflow import (
     step,
     workflow,
 )
+from beamflow.engine.steering import UNSTEERED
 from beamflow.events import (
     CancelForced,
     CancelRequested,
@@ -36,6 +37,7 @@ from beamflow.events import (
     WorkflowResumed,
     WorkflowStarted,
 )
+from beamflow.model.status import Control
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
 
@@ -472,20 +474,36 @@ async def test_cancel_of_a_paused_workflow(
     assert ran == ["book flight", "tidy signal", "unbook flight"]
 
 
-async def test_cancel_once_more_of_what_was_paused_on_its_way_out(
+async def test_what_is_told_to_end_cannot_be_paused(
     clock: ManualClock, memory: MemoryStore
 ) -> None:
-    """It goes on to its end: a pause never keeps a workflow from being cancelled."""
-    async with Engine(memory, workflows=[trip], clock=clock) as engine:
-        handle = await engine.start(trip, "swallow", id="t")
+    """It ends within its bound, whoever asks for what: while its code runs, and on its way back."""
+    refused = (
+        r"is (running|compensating), and told to end: pause\(\) is refused.*: cancel, terminate\)"
+    )
+    async with Engine(memory, workflows=[trip, compensates_for_long], clock=clock) as engine:
+        swallows = await engine.start(trip, "swallow")
+        undoes = await engine.start(compensates_for_long)
         await settle()
-        await handle.cancel(grace=5)
-        await handle.pause()
+        for handle in (swallows, undoes):
+            await handle.cancel(grace=5)
+            with pytest.raises(WorkflowStateError, match=refused):
+                await handle.pause()
+        ran.append("open")
         await clock.advance(100)
-        await handle.cancel()
         await clock.advance(100)
-        with pytest.raises(WorkflowCancelledError):
-            await handle.result(timeout=5)
+        for handle in (swallows, undoes):
+            with pytest.raises(WorkflowCancelledError):
+                await handle.result(timeout=5)
+
+
+def test_one_that_was_paused_on_its_way_out_goes_on_when_it_is_cancelled_once_more() -> None:
+    """In a log of 0.1, which allowed the pause."""
+    told = UNSTEERED.after(CancelRequested(reason="", deadline=9)).after(WorkflowPaused())
+    (resumed,) = told.asked("x", Control.CANCEL, 5, reason="", grace_s=1, compensating=True)
+    assert isinstance(resumed, WorkflowResumed)
+    assert resumed.state == "compensating"
+    assert not told.after(resumed).paused
 
 
 async def test_a_paused_way_back(clock: ManualClock, memory: MemoryStore) -> None:
