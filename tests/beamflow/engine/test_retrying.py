@@ -31,6 +31,7 @@ from tests.beamflow.engine.test_workflow_actor import GatedStore
 
 if TYPE_CHECKING:
     from beamflow.stores.base import Store
+    from beamflow.stores.memory import MemoryStore
 
 ran: list[str] = []
 broken: set[str] = set()
@@ -161,6 +162,28 @@ async def test_attempts_begin_anew(clock: ManualClock) -> None:
         await handle.retry_from()
         assert await handle.result() == "B"
         assert ran == ["b 1", "b 2", "b 1", "b 2", "b 1"]
+
+
+async def test_its_deadline_counts_anew(clock: ManualClock, memory: MemoryStore) -> None:
+    """A step that is made again has all of its time, however long ago it was called first."""
+
+    @workflow
+    async def once() -> str:
+        return await stubborn("b")
+
+    async with Engine(memory, workflows=[once], clock=clock) as engine:
+        broken.add("b")
+        handle = await engine.start(once, id="one")
+        await failed(handle, clock)
+        await clock.advance(3600)
+        await handle.retry_from()
+        await settle()
+        assert ran == ["b 1", "b 2", "b 1"]
+    async with Engine(memory, workflows=[once], clock=clock) as engine:
+        broken.clear()
+        await clock.advance(2)
+        assert await engine.handle("one").result() == "B"
+    assert ran == ["b 1", "b 2", "b 1", "b 2"]
 
 
 @pytest.mark.parametrize("step_", ["work", 1])
