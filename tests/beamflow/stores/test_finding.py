@@ -15,7 +15,7 @@ from beamflow.model.status import WorkflowState
 from beamflow.stores.base import WorkflowQuery
 from beamflow.stores.memory import MemoryStore
 from beamflow.stores.sqlite import SQLiteStore, finding
-from beamflow.stores.sqlite.finding import Finding, Source
+from beamflow.stores.sqlite.finding import Arm, Finding, Source
 from beamflow.testing.store_suite import ServedStore, StoreClock
 from beamflow.testing.store_suite.samples import START, completed, failed, started
 
@@ -145,8 +145,8 @@ async def test_each_query_reads_a_stretch_of_an_index(
     for newest_first in (False, True):
         one = Finding(msgspec.structs.replace(query, newest_first=newest_first))
         if one.probe is not None:
-            one.probed("[[],0,0]")
-        assert one._source is source
+            one.probed("[[],0]")  # the only one with a choice has a prefix, and nothing else
+        assert {arm.source for arm in one.arms} == {source}
         with contextlib.closing(sqlite3.connect(tmp_path / "app.db")) as connection:
             plan = [
                 step
@@ -162,20 +162,29 @@ async def test_each_query_reads_a_stretch_of_an_index(
             assert plan.count("USE TEMP B-TREE FOR ORDER BY") == 1
 
 
-async def test_the_condition_that_fewest_meet_is_read(stores: list[ServedStore]) -> None:
-    """Of several labels, a name and a prefix it is the one with the fewest rows."""
-    query = WorkflowQuery(tags=("x", "y"), workflow="onboard", id_prefix="a")
-    for counts, source, name in (
-        ("[[9,3],7,8]", Source.LABEL, '"y"'),
-        ("[[9,8],7,8]", Source.NAME, None),
-        ("[[9,8],7,5]", Source.PREFIX, None),
-        ("[[5000,5000],5000,5000]", Source.LABEL, '"x"'),
+async def test_the_condition_that_fewest_meet_is_read() -> None:
+    """Of several labels, a name and a prefix it is the one with the fewest rows, state by state."""
+    open_, over = WorkflowState.RUNNING, WorkflowState.COMPLETED
+    query = WorkflowQuery(
+        states=frozenset({open_, over}), tags=("x", "y"), workflow="onboard", id_prefix="a"
+    )
+    x, y, name = Arm(Source.LABEL, 0), Arm(Source.LABEL, 1), Arm(Source.NAME)
+    first, second = [state.value for state in query.states or ()]
+    for numbers, prefixed, arms in (
+        ([[9, 3, 7], [9, 3, 7]], 8, {y: [first, second]}),
+        ([[9, 8, 7], [0, 8, 7]], 8, {name: [first], x: [second]}),
+        ([[9, 8, 7], [9, 8, 7]], 14, {name: [first, second]}),
+        ([[9, 8, 7], [9, 8, 7]], 13, {Arm(Source.PREFIX): [f'["{first}","{second}"]']}),
+        ([[5000] * 3] * 2, 5000, {x: [first, second]}),
     ):
         one = Finding(query)
         assert one.probe is not None
-        one.probed(counts)
-        assert one._source is source
-        assert one.find(1)[1]["name"] == name
+        counted = [(s, c, rows) for s, each in enumerate(numbers) for c, rows in enumerate(each)]
+        one.probed(msgspec.json.encode((counted, prefixed)).decode())
+        assert one.arms == arms
+        assert [arm for arm, _ in msgspec.json.decode(one.find(1)[1]["wanted"])] == [
+            number for number, states in enumerate(arms.values()) for _ in states
+        ]
 
 
 async def test_text_of_users_is_bound(stores: list[ServedStore]) -> None:

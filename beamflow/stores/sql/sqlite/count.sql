@@ -1,8 +1,9 @@
 {wanted}
 SELECT json_group_object(state, number)
 FROM (
-  SELECT c.state, count(*) AS number
-  FROM wanted
-  CROSS JOIN {matching}
-  GROUP BY c.state
+  SELECT state, sum(number) AS number
+  FROM (
+{arms}
+  )
+  GROUP BY state
 )

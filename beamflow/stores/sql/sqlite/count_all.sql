@@ -1,7 +1,6 @@
 SELECT json_group_object(state, number)
 FROM (
-  SELECT w.state, count(*) AS number
+  SELECT wanted.value AS state, (SELECT count(*) FROM beamflow_workflows AS w WHERE w.state = wanted.value) AS number
   FROM json_each(:states) AS wanted
-  CROSS JOIN beamflow_workflows AS w ON w.state = wanted.value
-  GROUP BY w.state
 )
+WHERE number > 0

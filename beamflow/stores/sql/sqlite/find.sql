@@ -5,15 +5,10 @@ SELECT
   || coalesce(group_concat((SELECT s.summary FROM beamflow_summaries AS s WHERE s.id = found.id), ','), '')
   || ']'
 FROM (
-  SELECT w.id
-  FROM wanted
-  CROSS JOIN beamflow_workflows AS w
-  WHERE w.id IN (
-    SELECT c.id
-    FROM {matching}
-    ORDER BY c.started_at {direction}, c.id {direction}
-    LIMIT :limit
+  SELECT id
+  FROM (
+{arms}
   )
-  ORDER BY w.started_at {direction}, w.id {direction}
+  ORDER BY started_at {direction}, id {direction}
   LIMIT :limit
 ) AS found

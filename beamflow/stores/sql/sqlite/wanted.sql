@@ -1,4 +1,4 @@
--- The stretches of the index to be read: a state each, and a version each where the rows come by name.
+-- The stretches to be read: a state each, and a version each where the rows come by name (the last known is NULL).
 WITH RECURSIVE
   known (version) AS (
     SELECT min(version)
@@ -9,9 +9,11 @@ WITH RECURSIVE
     FROM known
     WHERE known.version IS NOT NULL
   ),
-  wanted (state, version) AS MATERIALIZED (
-    SELECT state.value, known.version
-    FROM json_each(:states) AS state
+  wanted (arm, state, version) AS MATERIALIZED (
+    SELECT part.value ->> 0, part.value ->> 1, known.version
+    FROM json_each(:wanted) AS part
     CROSS JOIN known
-    WHERE iif(:named IS NULL, TRUE, known.version = coalesce(:version, known.version))
+    WHERE iif(
+      part.value ->> 0 = :named_arm, known.version = coalesce(:version, known.version), known.version IS NULL
+    )
   )

@@ -1,0 +1,1 @@
+      AND +c.id >= :prefix AND +c.id < :prefix || char(0x10ffff)
