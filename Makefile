@@ -20,7 +20,7 @@ setup: $(DEV) ## create .venv with everything a developer needs
 demo: .venv/.demo ## run 1,000 onboardings, kill the engine again and again, prove that nothing was lost
 	$(BIN)/python docs/examples/onboarding $(ARGS)
 
-test: $(DEV) ## run all tests (ARGS="-k name" narrows, WORKERS=0 for one process)
+test: $(DEV) .venv/.bench ## run all tests (ARGS="-k name" narrows, WORKERS=0 for one process)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
 
 check: fmt-check lint type imports docs wheel-test test ## all that must be green before a change lands
@@ -34,7 +34,7 @@ chaos: $(DEV) ## the long runs: 10,000 scripts of the model, every fault point, 
 		tests/corpus/test_corpus.py \
 		tests/acceptance/test_kill.py tests/acceptance/test_corpus_kill.py tests/acceptance/test_demo_under_chaos.py $(ARGS)
 
-bench: $(DEV) .venv/.bench ## measure: workflows/s, steps/s, latency, memory
+bench: $(DEV) .venv/.bench ## measure, beside DBOS, Edda, LangGraph, Prefect and Restate (ARGS="--quick" for a look)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-scale: $(DEV) .venv/.bench ## what takes long, one part each: ARGS=sleepers, ARGS=finding, ARGS="soak --minutes 20"
@@ -44,7 +44,7 @@ docs: $(DEV) ## build the documentation into site/, warnings are errors
 	$(BIN)/zensical build --clean --strict
 
 clean: ## remove all that can be made again
-	rm -rf .venv build dist site .coverage .coverage.* htmlcov .hypothesis .pytest_cache .mypy_cache .ruff_cache \
+	rm -rf .venv .bench build dist site .coverage .coverage.* htmlcov .hypothesis .pytest_cache .mypy_cache .ruff_cache \
 		.import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

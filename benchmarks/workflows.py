@@ -1,216 +1,226 @@
-"""Workflows a second, their latency, what a waiting one weighs, what the import costs.
+"""Workflows a second, latency, memory, disk, recovery: beamflow beside its peers, in one run.
 
-The workload: a workflow of five steps in a row, each of which takes and returns a small struct and
-does nothing else, so that what is measured is the durability. Every acknowledged start, every
-step's result and the end are in the file, synced, before anything depends on them (SQLite, WAL,
-``synchronous=FULL``), unless ``--store memory`` is given.
+Each workload of each contender runs in a process of its own, in the contender's own environment;
+rounds of all are interleaved, so that whatever else the machine does meets all of them; figures are
+medians over the rounds. Peers have their own default durability, and as much work as fits a few
+seconds.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
-import gc
-import os
-import subprocess
 import sys
-import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import msgspec
+from benchmarks._report import machine, rows, shown
+from benchmarks.contenders import CONTENDERS, Load
+from benchmarks.environments import CACHE, ROOT, NotHereError, environment
+from benchmarks.figures import FIGURES, TITLES
+from benchmarks.goals import judged
+from benchmarks.results import Cell, Party, Results, compared
+from benchmarks.runs import ran
 
-from beamflow import Engine, receive, step, workflow
-from beamflow.events import StepCompleted
-from benchmarks._report import heading, median, percentile, rows
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["main"]
+    from benchmarks.contenders import Entry
+    from benchmarks.environments import Environment
 
+__all__ = ["BASELINE", "LATEST", "main", "measured", "table"]
 
-_TUNED = 10_000
-"""What a host may set: by its own threshold of 700 the collector runs hundreds of times a second."""
-
-
-class Order(msgspec.Struct):
-    """What goes through the five steps."""
-
-    number: int
-    total: float
-    done: list[str]
-
-
-@step
-async def advance(order: Order, stage: str) -> Order:
-    """Do one stage of an order."""
-    return Order(order.number, order.total + 1.0, [*order.done, stage])
-
-
-@workflow
-async def five_steps(order: Order) -> Order:
-    """Take an order through its five stages."""
-    for stage in ("checked", "reserved", "charged", "packed", "sent"):
-        order = await advance(order, stage)
-    return order
-
-
-@workflow
-async def waits(order: Order) -> Order:
-    """Take one step, then wait for somebody."""
-    order = await advance(order, "checked")
-    await receive("approval")
-    return order
+LATEST = CACHE / "latest.json"
+BASELINE = ROOT / "benchmarks" / "baseline.json"
+QUICK = 0.1
+CHANGED = 0.1
+"""A ratio to the baseline that differs from 1 by more than this is shown."""
 
 
 def main(argv: list[str]) -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks workflows", description=__doc__)
-    parser.add_argument("--store", choices=("sqlite", "memory"), default="sqlite")
-    parser.add_argument("--count", type=int, default=20_000, help="workflows to run")
-    parser.add_argument("--open", type=int, default=2_000, help="how many are open at once")
-    parser.add_argument("--waiting", type=int, default=10_000, help="waiting workflows to weigh")
-    parser.add_argument("--rounds", type=int, default=3, help="figures are medians over these")
-    parser.add_argument("--dir", default=None, help="where the files are made")
-    parser.add_argument("--gc", type=int, default=0, help="gc.set_threshold; 0 is Python's own")
-    parser.add_argument("--part", choices=("throughput", "lone", "waiting"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args(argv)
-    if arguments.gc:
-        gc.set_threshold(arguments.gc)
-    if arguments.part:
-        sys.stdout.write(" ".join(map(str, asyncio.run(_measure(arguments)))))
-        return
-    heading(f"five-step workflows, {arguments.store} store, {arguments.open:,} open at once")
-    throughput = _rounds(arguments, "throughput")
-    tuned = _rounds(arguments, "throughput", "--gc", str(_TUNED))
-    lone = _rounds(arguments, "lone")
-    waiting = _rounds(arguments, "waiting")
-    imports = [_import_s() for _ in range(9)]
-    rows(
-        ("", "median", "of rounds"),
-        [
-            _line("workflows/s", [r[0] for r in throughput], "{:,.0f}"),
-            _line("steps/s", [r[0] * 5 for r in throughput], "{:,.0f}"),
-            _line(f"workflows/s, gc.set_threshold({_TUNED:_})", [r[0] for r in tuned], "{:,.0f}"),
-            _line("latency p50, ms", [r[1] * 1e3 for r in throughput], "{:,.0f}"),
-            _line("latency p99, ms", [r[2] * 1e3 for r in throughput], "{:,.0f}"),
-            _line("one alone p50, ms", [r[0] * 1e3 for r in lone], "{:.2f}"),
-            _line("one alone p99, ms", [r[1] * 1e3 for r in lone], "{:.2f}"),
-            _line("bytes per waiting workflow", [r[0] for r in waiting], "{:,.0f}"),
-            _line("waiting resumed at start/s", [r[1] for r in waiting], "{:,.0f}"),
-            _line("import beamflow, s", imports, "{:.3f}"),
-        ],
+    """Measure, print, keep."""
+    arguments = _arguments(argv)
+    scale = QUICK if arguments.quick else arguments.scale
+    rounds = 1 if arguments.quick else arguments.rounds
+    results = Results(when=f"{datetime.now(UTC):%Y-%m-%d}", machine=machine(), scale=scale)
+    try:
+        for line in measured(
+            results,
+            contenders=arguments.contenders,
+            workloads=arguments.workloads,
+            rounds=rounds,
+            budget_s=arguments.minutes * 60,
+            limit_s=arguments.limit,
+            directory=arguments.dir,
+        ):
+            sys.stderr.write(f"{line}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: here is what there is\n")
+    results.write(arguments.out)
+    _print(results)
+    if arguments.baseline.exists():
+        _print_changes(results, Results.read(arguments.baseline))
+    sys.stdout.write(
+        f"\nkept in {arguments.out}; `make bench ARGS=page` makes the page of the docs\n"
     )
 
 
-def _line(name: str, values: list[float], form: str) -> tuple[str, str, str]:
-    return name, form.format(median(values)), " ".join(form.format(value) for value in values)
+def measured(
+    results: Results,
+    *,
+    contenders: list[str],
+    workloads: list[str],
+    rounds: int,
+    budget_s: float,
+    limit_s: float,
+    directory: Path | None,
+) -> Iterator[str]:
+    """Fill in results, round by round; yields what to tell whoever waits."""
+    began = time.monotonic()
+    places: dict[str, Environment] = {}
+    for name in contenders:
+        entry = CONTENDERS[name]
+        results.parties[name] = Party(title=entry.title, durability=entry.durability)
+        results.cells[name] = {
+            one: Cell(why=entry.lacks.get(one, ""))
+            for one in workloads
+            if one in entry.loads or one in entry.lacks
+        }
+        try:
+            places[name] = environment(entry.environment)
+        except NotHereError as reason:
+            yield f"{entry.title}: not run here: {reason}"
+            for cell in results.cells[name].values():
+                cell.why = f"not run here: {reason}"
+    for number in range(rounds):
+        for workload in workloads:
+            for name, place in places.items():
+                cell = results.cells[name].get(workload)
+                if cell is None or cell.why or not _takes_part(CONTENDERS[name], workload, number):
+                    continue
+                if number and time.monotonic() - began > budget_s:
+                    continue
+                load = _scaled(CONTENDERS[name].loads[workload], results.scale)
+                result = ran(place, name, workload, load, limit_s=limit_s, directory=directory)
+                _keep(results.parties[name], cell, result)
+                took = result.get("seconds")
+                told = result.get("why") or f"{took:.1f} s"
+                yield f"round {number + 1}, {workload}, {CONTENDERS[name].title}: {told}"
 
 
-def _rounds(arguments: argparse.Namespace, part: str, *more: str) -> list[list[float]]:
-    """Measure one part in a process of its own, several times."""
-    command = [sys.executable, "-m", "benchmarks", "workflows", "--part", part, *more]
-    for name in ("store", "count", "open", "waiting"):
-        command += [f"--{name}", str(getattr(arguments, name))]
-    if arguments.dir is not None:
-        command += ["--dir", arguments.dir]
-    return [
-        [float(word) for word in subprocess.check_output(command, text=True).split()]  # noqa: S603
-        for _ in range(arguments.rounds)
+def table(results: Results, workload: str) -> tuple[list[str], list[list[str]], list[str]]:
+    """Return a workload's table: the header, its lines, and what stands below it."""
+    figures = FIGURES[workload]
+    lead = figures[0]
+    header = ["", *(figure.title for figure in figures), "times beamflow's", "n", "rounds"]
+    lines, below = [], []
+    for name, cells in results.cells.items():
+        cell, party = cells.get(workload), results.parties[name]
+        if cell is None:
+            continue
+        if not cell.rounds:
+            if cell.why:
+                below.append(f"{party.name}: {cell.why}.")
+            continue
+        ratio = results.ratio(name, "beamflow", workload, lead.name)
+        lines.append(
+            [
+                party.name,
+                *(shown(cell.figure(figure.name), figure.form) for figure in figures),
+                shown(ratio, "{:.3g}x"),
+                _work(cell),
+                str(len(cell.rounds)),
+            ]
+        )
+    return header, lines, below
+
+
+def _takes_part(entry: Entry, workload: str, number: int) -> bool:
+    rounds = entry.rounds if workload in {"A", "alone"} else entry.other_rounds
+    return number < rounds
+
+
+def _scaled(load: Load, scale: float) -> Load:
+    return Load(max(1, round(load.count * scale)), max(1, round(load.open * scale)))
+
+
+def _keep(party: Party, cell: Cell, result: dict[str, object]) -> None:
+    """Add a round to a cell, or why there is none."""
+    party.version = str(result.get("version", party.version))
+    party.python = str(result.get("python", party.python))
+    why = result.get("why")
+    if why:
+        cell.why = str(why)
+        return
+    cell.rounds.append({k: v for k, v in result.items() if isinstance(v, int | float)})
+    curves = result.get("curves")
+    if isinstance(curves, dict):
+        cell.curves = curves
+
+
+def _work(cell: Cell) -> str:
+    """Say how many workflows were run, and how many at a time where that was more than one."""
+    count, window = cell.figure("count"), cell.figure("window")
+    at_a_time = f" ({window:,.0f} open)" if window and window > 1 else ""
+    return f"{count:,.0f}{at_a_time}"
+
+
+def _print(results: Results) -> None:
+    sys.stdout.write(f"\n{results.when}, {results.machine}\n")
+    if results.scale != 1:
+        sys.stdout.write(
+            f"with {results.scale:g} of the load: figures to look at, not to compare\n"
+        )
+    sys.stdout.write("\n")
+    rows(("", "keeps"), [(one.name, one.durability) for one in results.parties.values()])
+    for workload, title in TITLES.items():
+        header, lines, below = table(results, workload)
+        if lines or below:
+            sys.stdout.write(f"\n{title}\n\n")
+            rows(header, lines)
+            sys.stdout.writelines(f"  {line}\n" for line in below)
+    if "beamflow" in results.cells:
+        sys.stdout.write("\nGoals\n\n")
+        rows(("", "goal", "figure", "met"), list(judged(results)))
+
+
+def _print_changes(now: Results, before: Results) -> None:
+    """Print what is not as it was, of beamflow and of the floor, which tells the machines apart."""
+    sys.stdout.write(f"\nBeside {before.when} on {before.machine}, where it differs\n\n")
+    lines = [
+        (
+            f"{now.parties[name].title}, {workload}: {figure}",
+            f"{was:,.4g}",
+            f"{value:,.4g}",
+            f"{ratio:.2f}x",
+        )
+        for name, workload, figure, was, value, ratio in compared(now, before)
+        if abs(ratio - 1) > CHANGED
     ]
+    rows(("", "then", "now", "ratio"), lines)
 
 
-async def _measure(arguments: argparse.Namespace) -> tuple[float, ...]:
-    with tempfile.TemporaryDirectory(dir=arguments.dir) as directory:
-        url = (
-            "memory://"
-            if arguments.store == "memory"
-            else f"sqlite:///{Path(directory) / 'bench.db'}"
-        )
-        match arguments.part:
-            case "throughput":
-                return await _throughput(url, arguments.count, arguments.open)
-            case "lone":
-                return await _lone(url)
-            case _:
-                return await _weigh(url, arguments.waiting)
+def _arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks workflows", description=__doc__)
+    parser.add_argument("--contenders", type=_names(CONTENDERS), default=list(CONTENDERS))
+    parser.add_argument("--workloads", type=_names(FIGURES), default=list(FIGURES))
+    parser.add_argument("--rounds", type=int, default=5, help="figures are medians over these")
+    parser.add_argument("--quick", action="store_true", help="one round, a tenth of the load")
+    parser.add_argument("--scale", type=float, default=1.0, help="how much of the load")
+    parser.add_argument("--minutes", type=float, default=7.0, help="no further rounds after these")
+    parser.add_argument("--limit", type=float, default=45.0, help="seconds for each process")
+    parser.add_argument("--dir", type=Path, help="where the engines' files are made")
+    parser.add_argument("--out", type=Path, default=LATEST, help="where the figures are kept")
+    parser.add_argument("--baseline", type=Path, default=BASELINE, help="what to compare with")
+    return parser.parse_args(argv)
 
 
-async def _throughput(url: str, count: int, window: int) -> tuple[float, float, float]:
-    """Return workflows a second, and p50 and p99 of the seconds from start to result."""
-    latencies: list[float] = []
-    numbers = iter(range(count))
-    async with Engine(url, workflows=[five_steps]) as engine:
+def _names(known: Iterable[str]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := [name for name in chosen if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: there are {', '.join(known)}")
+        return [name for name in known if name in chosen]
 
-        async def client() -> None:
-            for number in numbers:
-                began = time.perf_counter()
-                handle = await engine.start(five_steps, Order(number, 1.0, []))
-                await handle.result()
-                latencies.append(time.perf_counter() - began)
-
-        began = time.perf_counter()
-        async with asyncio.TaskGroup() as clients:
-            for _ in range(window):
-                clients.create_task(client())
-        elapsed = time.perf_counter() - began
-    return count / elapsed, percentile(latencies, 50), percentile(latencies, 99)
-
-
-async def _lone(url: str) -> tuple[float, float]:
-    """Return p50 and p99 of the seconds that a workflow takes with nothing beside it."""
-    latencies: list[float] = []
-    async with Engine(url, workflows=[five_steps]) as engine:
-        for number in range(500):
-            began = time.perf_counter()
-            handle = await engine.start(five_steps, Order(number, 1.0, []))
-            await handle.result()
-            latencies.append(time.perf_counter() - began)
-    return percentile(latencies, 50), percentile(latencies, 99)
-
-
-async def _weigh(url: str, count: int) -> tuple[float, float]:
-    """Return bytes of memory per waiting workflow, and how many are resumed a second."""
-    async with Engine(url, workflows=[waits]) as engine:
-        await _start_waiting(engine, range(1_000))
-        before = _resident()
-        await _start_waiting(engine, range(1_000, 1_000 + count))
-        weight = (_resident() - before) / count
-    if url.startswith("memory"):
-        return weight, float("nan")
-    began = time.perf_counter()
-    async with Engine(url, workflows=[waits]) as engine:
-        for number in (0, count // 2, count + 999):
-            handle = engine.handle(str(number))
-            while not (await handle.status()).waiting_for:  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.01)
-        elapsed = time.perf_counter() - began
-    return weight, (1_000 + count) / elapsed
-
-
-async def _start_waiting(engine: Engine, numbers: range) -> None:
-    for start in range(numbers.start, numbers.stop, 1_000):
-        chunk = range(start, min(start + 1_000, numbers.stop))
-        handles = await asyncio.gather(
-            *(engine.start(waits, Order(n, 1.0, []), id=str(n)) for n in chunk)
-        )
-        for handle in handles:
-            async for recorded in handle.events():
-                if isinstance(recorded.event, StepCompleted):
-                    break
-
-
-def _resident() -> int:
-    """Return the bytes of this process that are in memory."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _import_s() -> float:
-    """Return the seconds that ``import beamflow`` adds to the start of an interpreter."""
-
-    def run(code: str) -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603
-        return time.perf_counter() - began
-
-    return run("import beamflow") - run("pass")
+    return names
