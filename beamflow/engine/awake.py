@@ -65,6 +65,11 @@ class Awake:
         """Whether anybody may have to leave at once."""
         return len(self._actors) > self._crowd or bool(self._waiting) or self._idle_after_s == 0
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all places are taken."""
+        return len(self._actors) + self._coming >= self._most
+
     def leaves_at_once(self, rest_us: int) -> bool:
         """Tell whether one who comes to a rest of so many microseconds does not wait to be asked."""
         if self._idle_after_s == 0:

@@ -2,7 +2,7 @@
 
 A step that kills its process is begun again by the next one. Nothing in its workflow's log tells how
 often: an attempt that was cut off leaves no event. So each engine that takes over from a dead one
-notes, before it lets anything go on, whose attempts were under way, in a stream of its own. Those for
+notes, before it lets them go on, whose attempts were under way, in a stream of its own. Those for
 which that has happened before, with nothing in their log since, are suspects: they are let go on in
 small groups, one after the other, with a note of each. A process that dies then has died of one of
 the group. Whoever was alone in it again and again, at times that nobody could know, is parked.
@@ -26,8 +26,8 @@ from supervision import ActorStoppedError
 if TYPE_CHECKING:
     from beamflow.engine.quarantine import Quarantine
     from beamflow.engine.services import Services
-    from beamflow.engine.suspects import Turn
-    from beamflow.model.events import Event
+    from beamflow.engine.suspects import Suspect, Turn
+    from beamflow.model.events import Event, Recorded
 
 __all__ = ["Probation"]
 
@@ -44,27 +44,48 @@ class Probation:
         """Begin with all of them held."""
         self._services = services
         self._quarantine = quarantine
+        self._history: list[Recorded] | None = None
         self._seq = 0
         self._time = 0
+        self._seen: set[str] = set()
+        self._suspects: dict[str, Suspect] = {}
 
-    async def run(self) -> None:
-        """Note who is held, then let them go on; returns when none is held any more."""
+    async def admit(self, *, last: bool = False) -> None:
+        """Note those who are held by now, and let those go on who are not suspected.
+
+        Called again and again while workflows come into memory, so that the first do not wait for
+        the last. Whoever is noted later than somebody else went on is none the worse: if the process
+        dies in between, it has not been at work.
+
+        Args:
+            last: whether nobody is to be held any more who comes from here on.
+        """
         services, quarantine = self._services, self._quarantine
-        for ref in tuple(services.actors.values()):
-            with suppress(ActorStoppedError):
-                await ref.call(Waiting(), timeout=None)  # it has been woken for good
-        history = await services.store.read(RECOVERIES)
-        if history:
-            self._seq, self._time = history[-1].seq, history[-1].time
-        suspects = judged(quarantine.held, history, quarantine.epoch - 1)
-        quarantine.hold_no_more()  # at this moment: whoever came to be held later would stay so
+        for workflow_id, ref in tuple(services.actors.items()):
+            if workflow_id not in self._seen:
+                self._seen.add(workflow_id)
+                with suppress(ActorStoppedError):
+                    await ref.call(Waiting(), timeout=None)  # it has been woken for good
+        if self._history is None:
+            self._history = await services.store.read(RECOVERIES)
+            if self._history:
+                self._seq, self._time = self._history[-1].seq, self._history[-1].time
+        held, quarantine.held = quarantine.held, {}
+        if last:  # at this moment: whoever came to be held later would stay so
+            quarantine.hold_no_more()
+        suspects = judged(held, self._history, quarantine.epoch - 1)
         if suspects:
             under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
             await self._note(RecoveryBegan(under_way=under_way))
-        quarantine.open(key for key, one in suspects.items() if one.deaths == 1)
         for workflow_id in poisonous(suspects):
             await self._park(workflow_id, suspects.pop(workflow_id).deaths)
-        order = turns(suspects, services.random.random())
+        quarantine.open(key for key, one in suspects.items() if one.deaths == 1)
+        self._suspects |= {key: one for key, one in suspects.items() if one.deaths > 1}
+
+    async def let_go(self) -> None:
+        """Let the suspects go on, each group in its turn; returns when none of them is held."""
+        suspects, self._suspects = self._suspects, {}
+        order = turns(suspects, self._services.random.random())
         if order:
             log.warning(
                 "workflows_on_probation",
@@ -76,6 +97,11 @@ class Probation:
             await self._watch(turn)
         if order:
             await self._note(ProbationBegan(workflows=()))
+
+    async def end(self) -> None:
+        """Let all go on, now that everybody has come who was at work; returns when none is held."""
+        await self.admit(last=True)
+        await self.let_go()
 
     async def _watch(self, turn: Turn) -> None:
         """Let a group go on; return when each of it has got on, or some time has passed."""

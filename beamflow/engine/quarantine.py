@@ -19,7 +19,8 @@ class Quarantine:
 
     Attributes:
         epoch: that epoch.
-        held: the workflows that have attempts to make, with the last event of their log.
+        held: the workflows that have attempts to make and were not looked at yet, with the last event of
+            their log.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -27,6 +28,7 @@ class Quarantine:
         self.epoch = epoch
         self.held: dict[str, int] = {}
         self._gates: dict[str, asyncio.Event] = {}
+        self._free: set[str] = set()
         self._is_closed = True
 
     async def passes(self, workflow_id: str, seq: int) -> None:
@@ -36,7 +38,7 @@ class Quarantine:
             workflow_id: which workflow.
             seq: the last event of its log when it was woken.
         """
-        if self._is_closed or workflow_id in self._gates:
+        if workflow_id in self._gates or (self._is_closed and workflow_id not in self._free):
             self.held[workflow_id] = seq
             await self._gates.setdefault(workflow_id, asyncio.Event()).wait()
 
@@ -45,8 +47,9 @@ class Quarantine:
         self._is_closed = False
 
     def open(self, workflow_ids: Iterable[str]) -> None:
-        """Let these go on."""
+        """Let these go on, now and later."""
         for workflow_id in workflow_ids:
+            self._free.add(workflow_id)
             gate = self._gates.pop(workflow_id, None)
             if gate is not None:
                 gate.set()

@@ -38,12 +38,19 @@ async def recover(services: Services, workflows: Workflows) -> None:
     the cause is still there it stays parked, with the one dead letter it has.
     """
     woken = 0
+    quarantine = services.quarantine
+    probation = None if quarantine is None else Probation(services, quarantine)
     for state in ACTIVE_STATES:
         after = None
         while True:
             page = await services.store.awake(state, services.now(), after=after, limit=_AT_A_TIME)
             for summary in page.items:
+                if probation is not None and services.awake.is_full:
+                    await probation.admit()
+                    await probation.let_go()
                 woken += await workflows.wake(summary.id, summary)
+            if probation is not None:
+                await probation.admit()
             after = page.cursor
             if after is None:
                 break
@@ -58,8 +65,8 @@ async def recover(services: Services, workflows: Workflows) -> None:
             break
     await _tell_waiters(services)
     log.info("workflows_recovered", count=woken)
-    if services.quarantine is not None:
-        await Probation(services, services.quarantine).run()
+    if probation is not None:
+        await probation.end()
         services.quarantine = None
 
 

@@ -62,7 +62,7 @@ def judged(held: Mapping[str, int], history: Sequence[Recorded], died: int) -> d
         if recorded.epoch == died:
             match recorded.event:
                 case RecoveryBegan(under_way=under_way):
-                    before, on_probation = under_way, ()
+                    before, on_probation = before | under_way, ()
                 case ProbationBegan(workflows=workflows):
                     on_probation = workflows
                 case _:

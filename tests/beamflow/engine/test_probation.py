@@ -16,6 +16,7 @@ from beamflow import (
     step,
     workflow,
 )
+from beamflow.engine import recovery
 from beamflow.engine.quarantine import Quarantine
 from beamflow.model.events import ProbationBegan
 from beamflow.model.ids import RECOVERIES
@@ -362,3 +363,45 @@ async def test_the_gates() -> None:
     assert (first.done(), again.done(), quarantine.held) == (False, False, {"a": 5})
     quarantine.open(["a", "b"])
     await asyncio.gather(first, again)
+
+
+async def test_more_at_work_than_there_are_places(store: MortalStore, clock: ManualClock) -> None:
+    """After a death, and after a second one that makes all of them suspects, each goes on."""
+    names = {f"innocent-{number}" for number in range(12)}
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        for name in sorted(names):
+            await engine.start(innocent, id=name)
+    for _ in range(2):
+        async with Engine(store, workflows=ALL, clock=clock, awake_max=3) as engine:
+            await settle()
+            assert len(engine._services.actors) == 3
+    done.set()
+    async with Engine(store, workflows=ALL, clock=clock, awake_max=3) as engine:
+        await clock.advance(300)
+        assert await engine.counts(state=WorkflowState.COMPLETED) == await engine.counts()
+        assert await engine.count() == len(names)
+
+
+async def test_the_first_do_not_wait_for_the_last(
+    store: MortalStore, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the death of a process those who are back are at work while others are still to come."""
+    monkeypatch.setattr(recovery, "_AT_A_TIME", 2)
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        for number in range(6):
+            await engine.start(innocent, id=f"innocent-{number}")
+    done.set()
+    awake, pages = store.awake, asyncio.Semaphore(2)
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        await pages.acquire()
+        return await awake(*args, **options)
+
+    monkeypatch.setattr(store, "awake", slowly)
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        await settle()
+        assert await engine.count(state=WorkflowState.COMPLETED) == 4
+        for _ in range(10):
+            pages.release()
+        await settle()
+        assert await engine.count(state=WorkflowState.COMPLETED) == 6
