@@ -21,6 +21,7 @@ from beamflow.engine.recovery import recover
 from beamflow.engine.retention import Retention, retain
 from beamflow.engine.search import find, query_of
 from beamflow.engine.services import Services
+from beamflow.engine.slots import STEPS_MAX
 from beamflow.engine.store_keeper import StoreKeeper
 from beamflow.engine.threads import THREADS
 from beamflow.engine.workflows import Workflows
@@ -98,6 +99,9 @@ class Engine:
         lease_wait: seconds to wait for another engine to leave the store; 0 refuses at once.
         clock: where time comes from; the machine's clock by default.
         random: where chance comes from (jitter of retries, minted ids).
+        steps_max: how many steps may run at the same time, of all workflows; the others wait in the
+            order in which they were asked for. A step that waits for steps of other workflows must
+            find room for them.
         threads: how many plain ``def`` steps run at the same time, each in a thread.
         processes: how many ``@step(run_in="process")`` run at the same time, each in a process; as many
             as the machine has processors by default. They are started when first needed.
@@ -125,6 +129,7 @@ class Engine:
         lease_wait: float = 0.0,
         clock: Clock | None = None,
         random: Random | None = None,
+        steps_max: int = STEPS_MAX,
         threads: int = THREADS,
         processes: int | None = None,
         awake_max: int = AWAKE_MAX,
@@ -141,6 +146,7 @@ class Engine:
             Definitions(workflows),
             self._clock,
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
+            steps_max=_checked_count("steps_max", steps_max),
             threads=_checked_count("threads", threads),
             processes=None if processes is None else _checked_count("processes", processes),
             awake_max=_checked_count("awake_max", awake_max),

@@ -191,11 +191,18 @@ class Pending:
         attempt.task = self._actor.spawn(self._report(attempt), name=name)
 
     async def _report(self, attempt: Attempt) -> None:
-        quarantine = self._services.quarantine
+        quarantine, slots = self._services.quarantine, self._services.steps
         try:
+            if self._services.clock.monotonic() >= self._services.lease_until:
+                await self._services.lease_is_held()
             if quarantine is not None and self.resumed_at:
                 await quarantine.passes(self._workflow_id, self.resumed_at)
-            outcome = await attempt.make(self)
+            if not slots.take_at_once():
+                await slots.take()
+            try:
+                outcome = await attempt.make(self)
+            finally:
+                slots.give_back()
         except asyncio.CancelledError:
             if not attempt.abandoned:
                 attempt.end(Dropped(attempt.call.op))

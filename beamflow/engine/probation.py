@@ -70,7 +70,7 @@ class Probation:
             self._history = await services.store.read(RECOVERIES)
             if self._history:
                 self._seq, self._time = self._history[-1].seq, self._history[-1].time
-        held, quarantine.held = quarantine.held, {}
+        held = {key: seq for key, seq in quarantine.held.items() if key not in self._suspects}
         if last:  # at this moment: whoever came to be held later would stay so
             quarantine.hold_no_more()
         suspects = judged(held, self._history, quarantine.epoch - 1)

@@ -19,8 +19,7 @@ class Quarantine:
 
     Attributes:
         epoch: that epoch.
-        held: the workflows that have attempts to make and were not looked at yet, with the last event of
-            their log.
+        held: the workflows that have attempts to make, with the last event of their log.
     """
 
     def __init__(self, epoch: int) -> None:
@@ -50,6 +49,7 @@ class Quarantine:
         """Let these go on, now and later."""
         for workflow_id in workflow_ids:
             self._free.add(workflow_id)
+            self.held.pop(workflow_id, None)
             gate = self._gates.pop(workflow_id, None)
             if gate is not None:
                 gate.set()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.engine.awake import AWAKE_MAX, IDLE_AFTER_S, Awake
 from beamflow.engine.processes import Processes
 from beamflow.engine.sharing import Keys
 from beamflow.engine.sleepers import Sleepers
+from beamflow.engine.slots import STEPS_MAX, Slots
 from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError
@@ -92,10 +94,12 @@ class Services:
         clock: where time comes from.
         random: where chance comes from (jitter, minted ids).
         threads: where plain functions run.
+        steps: how many attempts may be under way.
         processes: where steps run that are to be killed when they are cut off.
         watched: whether a watchdog looks for what blocks the loop, and names tasks.
         timers: callbacks of the wall clock.
         lease: the right to write, while the store is open.
+        lease_until: the moment on the monotonic clock from which on somebody else may have taken it.
         keys: what somebody is at whose result all workflows share.
         others: what the actor of one workflow may have done with other ones.
         around_step: what stands around each attempt, if anything does.
@@ -117,6 +121,7 @@ class Services:
         clock: Clock,
         random: Random,
         *,
+        steps_max: int = STEPS_MAX,
         threads: int = THREADS,
         processes: int | None = None,
         awake_max: int = AWAKE_MAX,
@@ -127,6 +132,7 @@ class Services:
         self.definitions = definitions
         self.clock = clock
         self.random = random
+        self.steps = Slots(steps_max)
         self.threads = Threads(threads)
         self.processes = Processes(processes)
         self.watched = False
@@ -135,6 +141,8 @@ class Services:
         self.others: Others | None = None
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None
+        self.lease_until = math.inf
+        self._renewed = asyncio.Event()
         self.actors: dict[str, ActorRef] = {}
         self.awake = Awake(clock, self.actors, awake_max, idle_after_s)
         self.sleepers = Sleepers(store, self.timers, self.now, self.actors)
@@ -176,6 +184,21 @@ class Services:
             message = "the store is being opened again; try again in a moment"
             raise EngineStoppedError(message)
         return self.lease.epoch
+
+    def holds(self, lease: Lease, until: float) -> None:
+        """Take note of a lease that is ours until a moment on the monotonic clock, for certain."""
+        self.lease = lease
+        self.lease_until = until
+        self._renewed.set()
+
+    async def lease_is_held(self) -> None:
+        """Wait, after the loop was blocked for longer than the lease runs, until it is known to be ours.
+
+        If it is not, whoever waits here is ended with everything else, before it has begun anything.
+        """
+        while self.clock.monotonic() >= self.lease_until:
+            self._renewed.clear()
+            await self._renewed.wait()
 
     # Who waits for what
 

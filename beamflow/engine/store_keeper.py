@@ -77,8 +77,9 @@ class StoreKeeper(Actor):
         owner = f"process {os.getpid()} on {platform.node()}"
         deadline = services.clock.monotonic() + self._wait_s
         while True:
+            asked = services.clock.monotonic()
             try:
-                services.lease = await services.store.claim(owner, ttl_s)
+                services.holds(await services.store.claim(owner, ttl_s), asked + ttl_s)
             except StoreLockedError:
                 if services.clock.monotonic() >= deadline:
                     raise
@@ -91,4 +92,6 @@ class StoreKeeper(Actor):
         while True:
             await services.clock.sleep(LEASE_TTL_S / 3)
             if services.lease is not None:
-                services.lease = await services.store.renew(services.lease, LEASE_TTL_S)
+                asked = services.clock.monotonic()
+                lease = await services.store.renew(services.lease, LEASE_TTL_S)
+                services.holds(lease, asked + LEASE_TTL_S)

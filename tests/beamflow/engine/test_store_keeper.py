@@ -395,6 +395,59 @@ async def test_an_engine_that_is_asleep_for_too_long_notices_by_itself(clock: Ma
             await first.__aexit__(None, None, None)
 
 
+@pytest.mark.invariant("I7")
+@pytest.mark.parametrize("lost", [False, True])
+async def test_after_a_long_stall_no_step_begins_before_the_lease_is_known(
+    clock: ManualClock, *, lost: bool
+) -> None:
+    """One that is ours still lets it begin; one that somebody has taken meanwhile ends it before."""
+    begun: list[str] = []
+
+    @step
+    async def effect() -> str:
+        begun.append("effect")
+        return "done"
+
+    @workflow
+    async def acts() -> str:
+        await receive("go")
+        return await effect()
+
+    class Stalling(SharedStore):
+        async def append(
+            self, stream: str, expected: int, events: Sequence[Event], **options: Any
+        ) -> None:
+            await super().append(stream, expected, events, **options)
+            if isinstance(events[0], SignalReceived):
+                clock._passed += LEASE_TTL_S  # and here the loop is blocked for so long
+
+    store = Stalling(clock=lambda: int(clock.now() * 1_000_000))
+    engine = Engine(store, workflows=[acts], clock=clock)
+    await engine.__aenter__()
+    handle = await engine.start(acts, id="one")
+    waiting = asyncio.create_task(handle.result())
+    await settle()
+    await handle.signal("go")
+    await settle()
+    assert begun == []
+    if not lost:
+        await clock.advance(0.1)
+        assert await waiting == "done"
+        await engine.__aexit__(None, None, None)
+        return
+    store._owner_lives = False
+    second = Engine(store, workflows=[acts], clock=clock)
+    await second.__aenter__()
+    await clock.advance(0.1)
+    with pytest.raises(EngineStoppedError, match="has given up"):
+        await waiting
+    assert await second.handle("one").result() == "done"
+    assert begun == ["effect"]
+    with pytest.raises(EngineStoppedError, match="had given up"):
+        await engine.__aexit__(None, None, None)
+    await second.__aexit__(None, None, None)
+
+
 @pytest.mark.invariant("I38")
 async def test_an_engine_that_lost_its_lease_stops_writing(clock: ManualClock) -> None:
     """Fenced off, it runs nothing any more; the new owner goes on from the log."""

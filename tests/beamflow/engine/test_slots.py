@@ -1,0 +1,92 @@
+"""So many steps at the same time, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from beamflow import DefinitionError, Engine, step, workflow
+from beamflow.engine.slots import Slots
+from supervision.testing import settle
+
+if TYPE_CHECKING:
+    from beamflow.stores.memory import MemoryStore
+    from supervision.testing import ManualClock
+
+
+async def test_no_more_than_there_are() -> None:
+    """The others wait and get theirs in the order of asking; a turn that was given up goes on."""
+    slots = Slots(2)
+    got: list[str] = []
+
+    async def take(name: str) -> None:
+        if not slots.take_at_once():
+            await slots.take()
+        got.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = {name: group.create_task(take(name)) for name in "abcdef"}
+        await settle()
+        assert got == ["a", "b"]
+        tasks["c"].cancel()
+        slots.give_back()
+        await settle()
+        assert got == ["a", "b", "d"]
+        slots.give_back()
+        tasks["e"].cancel()  # in the turn in which it gets one
+        await settle()
+        assert got == ["a", "b", "d", "f"]
+    slots.give_back()
+    slots.give_back()
+    assert [slots.take_at_once() for _ in range(3)] == [True, True, False]
+
+
+async def test_steps_wait_for_each_other(memory: MemoryStore, clock: ManualClock) -> None:
+    """Over all workflows; what fails, times out or is given up gives its slot back."""
+    running: set[str] = set()
+    most: list[int] = []
+    gates = {name: asyncio.Event() for name in ("ends", "fails", "hangs", "given up", "last")}
+
+    @step(timeout=10)
+    async def work(name: str) -> str:
+        running.add(name)
+        most.append(len(running))
+        try:
+            await gates[name].wait()
+        finally:
+            running.discard(name)
+        if name == "fails":
+            raise ValueError(name)
+        return name
+
+    @workflow
+    async def one(name: str) -> str:
+        return await work(name)
+
+    async with Engine(memory, workflows=[one], clock=clock, steps_max=2) as engine:
+        handles = {name: await engine.start(one, name, id=name) for name in gates}
+        await settle()
+        assert running == {"ends", "fails"}
+        gates["ends"].set()
+        gates["fails"].set()
+        await settle()
+        assert running == {"hangs", "given up"}
+        await clock.advance(5)
+        await handles["given up"].cancel()
+        await settle()
+        assert running == {"hangs", "last"}
+        gates["last"].set()
+        assert await handles["last"].result() == "last"
+        await clock.advance(6)
+        assert running == set()
+        assert engine._services.steps._free == 2
+    assert max(most) == 2
+
+
+@pytest.mark.parametrize("steps_max", [0, -1, 1.5, True, None])
+def test_a_number_that_is_none(steps_max: Any) -> None:
+    """Refused at once, with the value."""
+    with pytest.raises(DefinitionError, match=r"Engine\(steps_max="):
+        Engine("memory://", workflows=[], steps_max=steps_max)
