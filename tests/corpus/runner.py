@@ -143,30 +143,35 @@ class Run:
     completed: dict[str, int] = field(default_factory=dict)
 
 
-def run(case: Case, file: Path | None = None, cuts: Sequence[Cut] = ()) -> Run:
+def run(case: Case, file: Path | None = None, cuts: Sequence[Cut] = (), **options: Any) -> Run:
     """Run a case to its end, the power being cut meanwhile.
 
     Args:
         case: what to run.
         file: where the store is; in memory without it.
         cuts: where the power is cut.
+        **options: as for `Engine`.
     """
     done = Run()
     plan = _Cuts(cuts)
     chaos = Chaos(plan)
     use(done.world)
     with _listening(done), asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(_run(case, file, chaos, done))
+        runner.run(_run(case, file, chaos, done, options))
     chaos.close()
     done.appends = plan.appends
     return done
 
 
-async def _run(case: Case, file: Path | None, chaos: Chaos, done: Run) -> None:
+async def _run(
+    case: Case, file: Path | None, chaos: Chaos, done: Run, options: dict[str, Any]
+) -> None:
     clock = VirtualClock()
     url = "memory://" if file is None else f"sqlite:///{file}?durability=relaxed"
     store = _Watched(open_store(url, clock=lambda: int(clock.now() * 1e6)), done)
-    async with ChaosEngine(chaos, workflows=WORKFLOWS, store=store, clock=clock) as engine:
+    async with ChaosEngine(
+        chaos, workflows=WORKFLOWS, store=store, clock=clock, **options
+    ) as engine:
         await engine.ask(
             lambda real: real.start(case.workflow, *case.args, id=case.name, **case.options)
         )

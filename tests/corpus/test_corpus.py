@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from beamflow.model.events import Event
     from tests.corpus.case import Case
+    from tests.corpus.runner import Run
 
 PLAYED = [case for case in CASES.values() if not case.only_killed]
 IN_MEMORY = [case for case in PLAYED if not case.needs_file]
+FORGETFUL: dict[str, Any] = {"idle_after": 0, "awake_max": 1}
 EXHAUSTIVE = os.environ.get("BEAMFLOW_EXHAUSTIVE") == "1"
 
 
@@ -32,10 +35,10 @@ def _light_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
-def tried(case: Case, file: Path | None, *cuts: Cut) -> int:
+def tried(case: Case, file: Path | None, *cuts: Cut, **options: Any) -> int:
     """Run it and check; return how many appends there were."""
     try:
-        done = run(case, file, cuts)
+        done = run(case, file, cuts, **options)
         check(case, done)
     except BaseException as error:
         error.add_note(f"{case.name}: {', '.join(map(str, cuts)) or 'no cut'}")
@@ -70,3 +73,27 @@ def test_power_cut_at_every_append_in_a_file(case: Case, tmp_path: Path) -> None
         for durable in (False, True) if EXHAUSTIVE else (append % 2 == 0,):
             cut = Cut(append, durable)
             tried(case, tmp_path / f"{append}-{durable}.db", cut)
+
+
+@pytest.mark.parametrize("case", IN_MEMORY, ids=lambda case: case.name)
+@pytest.mark.invariant("I5")
+@pytest.mark.invariant("I13")
+@pytest.mark.invariant("I14")
+def test_everybody_leaves_memory_whenever_it_can(case: Case) -> None:
+    """Each wait is a sleep, and there is one place for all: the logs are the same."""
+    done = run(case, **FORGETFUL)
+    check(case, done)
+    awake = run(case)
+    assert _told(done) == _told(awake)
+    if EXHAUSTIVE:
+        for append in range(1, done.appends + 1):
+            for durable in (False, True):
+                tried(case, None, Cut(append, durable), **FORGETFUL)
+
+
+def _told(done: Run) -> dict[str, list[type[Event]]]:
+    """Return what each log tells, in its order."""
+    return {
+        stream: [type(recorded.event) for recorded in history]
+        for stream, history in done.histories.items()
+    }
