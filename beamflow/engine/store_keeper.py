@@ -90,7 +90,8 @@ class StoreKeeper(Actor):
     async def _renew(self) -> None:
         services = self._services
         while True:
-            await services.clock.sleep(LEASE_TTL_S / 3)
+            if services.clock.monotonic() < services.lease_until:  # else the renewal itself was late
+                await services.clock.sleep(LEASE_TTL_S / 3)
             if services.lease is not None:
                 asked = services.clock.monotonic()
                 lease = await services.store.renew(services.lease, LEASE_TTL_S)
