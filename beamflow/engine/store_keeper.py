@@ -89,10 +89,11 @@ class StoreKeeper(Actor):
 
     async def _renew(self) -> None:
         services = self._services
-        while True:
-            if services.clock.monotonic() < services.lease_until:  # else the renewal itself was late
+        while services.lease is not None:
+            if (
+                services.clock.monotonic() < services.lease_until
+            ):  # else the renewal itself was late
                 await services.clock.sleep(LEASE_TTL_S / 3)
-            if services.lease is not None:
-                asked = services.clock.monotonic()
-                lease = await services.store.renew(services.lease, LEASE_TTL_S)
-                services.holds(lease, asked + LEASE_TTL_S)
+            asked = services.clock.monotonic()
+            lease = await services.store.renew(services.lease, LEASE_TTL_S)
+            services.holds(lease, asked + LEASE_TTL_S)
