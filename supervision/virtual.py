@@ -145,6 +145,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future.add_done_callback(self._released, context=contextvars.Context())
         return future
 
+    async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:
+        """Wait for the threads of `run_in_executor`; time stands still until they have ended."""
+        with self.hold():  # from 3.12 on there is a time-out, which would be over at once
+            await super().shutdown_default_executor(*args, **options)
+
     def _released(self, _: object) -> None:
         self._held -= 1
 
