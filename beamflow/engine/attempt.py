@@ -1,4 +1,4 @@
-"""One attempt of a step or a compensation: run the function, turn what comes out into an event."""
+"""One attempt: run the function, turn what comes out into an event."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
-from msgspec import Raw
 
 from beamflow import log
 from beamflow.authoring.running_step import RunningStep, StepInfo, running_step
@@ -25,14 +24,12 @@ from beamflow.model.events import (
     StepCompleted,
     StepFailed,
 )
-from beamflow.model.ids import idempotency_key, shared_idempotency_key
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from beamflow.authoring.idempotency import SharedKey
     from beamflow.authoring.step import Compensation, Step
-    from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
     from beamflow.engine.step_call import StepCall
     from beamflow.model.events import Event, Failure
@@ -43,8 +40,6 @@ __all__ = [
     "Attempt",
     "AttemptHost",
     "Attempted",
-    "CompensationAttempt",
-    "StepAttempt",
 ]
 
 GRACE_S = 5.0
@@ -427,110 +422,6 @@ class Attempt(RunningStep):
     def _failure(
         self, error: BaseException, retry_at: int | None
     ) -> StepFailed | CompensationFailed: ...
-
-
-class StepAttempt(Attempt):
-    """An attempt of a step.
-
-    The result goes through its encoding, so nothing reaches the workflow that a restart would not
-    bring back.
-    """
-
-    __slots__ = ()
-
-    def __init__(self, services: Services, workflow_id: str, call: StepCall) -> None:
-        """Prepare the attempt that is next."""
-        super().__init__(services, workflow_id, call, call.step, call.attempt)
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same for all attempts, and for all workflows that share the result."""
-        if self.call.shared is not None:
-            return shared_idempotency_key(self.call.step.name, self.call.shared.key)
-        return idempotency_key(self._workflow_id, self.call.op, self.run)
-
-    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        return self.call.take_arguments()
-
-    def _completed(self, result: Any) -> Attempted:
-        call = self.call
-        annotated = call.step.signature.result
-        payload = annotated.encode(result)
-        value = annotated.decode(payload)
-        event = StepCompleted(
-            op=call.op,
-            name=call.step.name,
-            digest=call.digest,
-            result=Raw(payload),
-            started_at=self._started_at,
-            attempt=self.number,
-        )
-        if call.shared is not None:
-            expires_at = self._services.now() + round(call.shared.ttl_s * 1e6)
-            event = msgspec.structs.replace(event, key=call.shared.key, expires_at=expires_at)
-        return Attempted(event, value)
-
-    def _failure(self, error: BaseException, retry_at: int | None) -> StepFailed:
-        call = self.call
-        return StepFailed(
-            op=call.op,
-            name=call.step.name,
-            digest=call.digest,
-            error=describe(error, call.step, for_good=retry_at is None),
-            started_at=self._started_at,
-            attempt=self.number,
-            retry_at=retry_at,
-            input=Raw(call.input) if retry_at is None else Raw(b"null"),
-        )
-
-
-class CompensationAttempt(Attempt):
-    """An attempt of the compensation of a completed step."""
-
-    __slots__ = ("_workflow",)
-
-    def __init__(self, services: Services, workflow_id: str, undo: Undo) -> None:
-        """Prepare the attempt that is next."""
-        compensation = undo.call.step.compensated_by
-        assert compensation is not None
-        super().__init__(services, workflow_id, undo.call, compensation, undo.attempt)
-        self._workflow = undo.workflow
-
-    @property
-    def idempotency_key(self) -> str:
-        """The same for all attempts, and not that of the step."""
-        return f"{idempotency_key(self._workflow_id, self.call.op, self.run)}/compensation"
-
-    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        call = self.call
-        assert call.result is not None
-        args, kwargs = call.take_arguments()
-        return (call.step.signature.result.decode(call.result), *args), kwargs
-
-    def _completed(self, _result: Any) -> Attempted:
-        return Attempted(
-            CompensationCompleted(
-                op=self.call.op,
-                name=self.function.name,
-                started_at=self._started_at,
-                attempt=self.number,
-            )
-        )
-
-    def _failure(self, error: BaseException, retry_at: int | None) -> CompensationFailed:
-        call = self.call
-        for_good = retry_at is None
-        return CompensationFailed(
-            op=call.op,
-            name=self.function.name,
-            error=describe(error, for_good=for_good),
-            started_at=self._started_at,
-            attempt=self.number,
-            retry_at=retry_at,
-            workflow=self._workflow if for_good else "",
-            step=call.step.name if for_good else "",
-            input=Raw(call.input) if for_good else Raw(b"null"),
-        )
 
 
 def _line(failure: Failure) -> str:

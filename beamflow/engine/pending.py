@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from beamflow import log
-from beamflow.engine.attempt import CompensationAttempt, StepAttempt
+from beamflow.engine.compensation_attempt import CompensationAttempt
 from beamflow.engine.messages import Dropped, Due, Rung
 from beamflow.engine.sharing import Claims
 from beamflow.engine.steering import Alarm
+from beamflow.engine.step_attempt import StepAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
