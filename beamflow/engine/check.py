@@ -10,7 +10,7 @@ from beamflow.engine.consequences import check_outcome
 from beamflow.engine.parking import PARKED_BY, reason_of
 from beamflow.engine.replay import replay
 from beamflow.errors import CorruptLogError, NondeterminismError, said
-from beamflow.model.events import DeadLetterReason, WorkflowStarted
+from beamflow.model.events import DeadLetterReason, Ended, WorkflowStarted
 from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ async def check(reader: Reader, definitions: Definitions) -> AsyncIterator[Verdi
         except CorruptLogError as error:
             yield _parked(summary, error)
         else:
-            yield _verdict(summary, history, definitions)
+            if not (history and isinstance(history[-1].event, Ended)):  # it has ended just now
+                yield _verdict(summary, history, definitions)
 
 
 def _verdict(summary: Summary, history: list[Recorded], definitions: Definitions) -> Verdict:

@@ -514,7 +514,7 @@ class Store(Log, Leases, Wakeups, Removal, Protocol):
 class Reader(Protocol):
     """A store that is looked at and not touched: no lease, no write, also while an engine runs.
 
-    What it shows between entering and leaving is the store at one moment.
+    Each answer is the store at one moment, and the next one may be another; nothing is held in between.
     """
 
     async def __aenter__(self) -> Self:
@@ -534,9 +534,10 @@ class Reader(Protocol):
         """Let go of it."""
 
     def unfinished(self) -> AsyncIterator[Summary]:
-        """Iterate over all workflows that can still go on, those of a state by their start.
+        """Iterate over all workflows that can still go on, by their start.
 
-        The summaries say what every schema has: id, workflow, version, state, start.
+        One that is there and open all the time is seen exactly once. The summaries say what every
+        schema has: id, workflow, version, state, start.
         """
 
     async def read(self, stream: str) -> list[Recorded]:

@@ -29,12 +29,15 @@ __all__ = ["SQLiteReader"]
 _UNFINISHED = statement("sqlite", "unfinished")
 _READ = statement("sqlite", "read")
 _BUSY_TIMEOUT_S = 5.0
+_STATES = msgspec.json.encode(sorted(state.value for state in OPEN_STATES)).decode()
 
 _summaries = msgspec.json.Decoder(list[Summary])
 
 
 class SQLiteReader:
-    """One read transaction on a connection that SQLite itself refuses to write on.
+    """A connection that SQLite itself refuses to write on; each question is a transaction of its own.
+
+    One for all of them would hold up the write-ahead log of whoever writes meanwhile.
 
     Args:
         path: the database file.
@@ -60,7 +63,6 @@ class SQLiteReader:
                 pragmas={"mmap_size": 0, "query_only": 1},
                 mode="ro",
             )
-            await self._connection.execute_fetchall("BEGIN")
             await self._check(self._connection)
         except BaseException as error:
             await self._close()
@@ -80,24 +82,20 @@ class SQLiteReader:
 
     async def unfinished(self) -> AsyncIterator[Summary]:
         """Iterate over all workflows that can still go on. The port tells the contract."""
-        for state in sorted(state.value for state in OPEN_STATES):
-            after = (-(2**63), "")
-            while True:
-                row = await self._row(
-                    _UNFINISHED,
-                    {
-                        "state": state,
-                        "after_time": after[0],
-                        "after_id": after[1],
-                        "limit": LIMIT_MAX,
-                    },
-                )
-                summaries = _summaries.decode(row[0])
-                for summary in summaries:
-                    yield summary
-                if len(summaries) < LIMIT_MAX:
-                    break
-                after = (summaries[-1].started_at, summaries[-1].id)
+        after = (-(2**63), "")
+        while True:
+            parameters: dict[str, object] = {
+                "states": _STATES,
+                "after_time": after[0],
+                "after_id": after[1],
+                "limit": LIMIT_MAX,
+            }
+            summaries = _summaries.decode((await self._row(_UNFINISHED, parameters))[0])
+            for summary in summaries:
+                yield summary
+            if len(summaries) < LIMIT_MAX:
+                return
+            after = (summaries[-1].started_at, summaries[-1].id)
 
     async def read(self, stream: str) -> list[Recorded]:
         """Return all events of a stream. The port tells the contract."""
