@@ -9,7 +9,7 @@ from supervision.blocking import in_thread
 from supervision.errors import StashFullError
 from supervision.mailbox import Overflow
 from supervision.messages import Call, Continue, Ignore
-from supervision.ref import ActorRef, Monitor, ref_of
+from supervision.ref import ActorRef, Monitor
 
 if TYPE_CHECKING:
     import asyncio
@@ -98,7 +98,7 @@ class Actor:
     @property
     def ref(self) -> ActorRef:
         """This life's own ref; there from before `init`."""
-        return ref_of(self._cell)
+        return self._cell.address()  # type: ignore[return-value] # as `ref_type` says
 
     # Callbacks
 
@@ -236,7 +236,8 @@ class Actor:
         Args:
             limit: How many at most.
         """
-        return self._cell.mailbox.take_casts(limit)
+        mailbox = self._cell.mailbox
+        return mailbox.take_casts(limit) if mailbox.user else []
 
     def has_queued(self) -> bool:
         """Whether messages wait that no callback has seen."""

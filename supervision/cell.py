@@ -61,6 +61,7 @@ class Cell:
         "id",
         "incarnation",
         "info",
+        "is_function",
         "killed",
         "links",
         "mailbox",
@@ -70,6 +71,7 @@ class Cell:
         "path",
         "ready",
         "reason",
+        "ref",
         "ref_type",
         "releases",
         "requested",
@@ -111,7 +113,9 @@ class Cell:
         self.actor: object | None = actor
         self.mailbox = mailbox
         self.ref_type = ref_type
+        self.ref: object = None
         self.info: object = None
+        self.is_function = False
         self.task: asyncio.Task[ExitReason] | None = None
         self.greeting: Call | None = None
         self.ready: asyncio.Future[object] | None = None
@@ -160,14 +164,23 @@ class Cell:
         greeting, self.greeting = self.greeting, None
         if greeting is not None and outcome is None:
             greeting.answer(
-                self.ref_type(self)
+                self.address()
             )  # one turn of the loop earlier than the supervisor could
+
+    def address(self) -> object:
+        """Give the ref to this life: one for as long as it lasts, and none that it holds after that."""
+        ref = self.ref
+        if ref is None:
+            ref = self.ref_type(self)
+            if not self.over:
+                self.ref = ref
+        return ref
 
     # Stop
 
     def ask(self, reason: ExitReason) -> None:
         """End it after its current message; a function child, which has no messages, at once."""
-        if asyncio.iscoroutine(self.actor):
+        if self.is_function:
             self.request_stop(reason)
         else:
             self.mailbox.put_system(StopRequest(reason))
@@ -253,9 +266,9 @@ class Cell:
             if not task.cancelled():
                 task.exception()
             return
-        if asyncio.iscoroutine(self.actor):
+        if self.is_function:
             with suppress(RuntimeError):  # it refuses even that; nobody will run it any more
-                self.actor.close()
+                self.actor.close()  # type: ignore[union-attr]
         if task.cancelled():
             self.conclude(*self.explain(asyncio.CancelledError()))
             return
@@ -272,7 +285,7 @@ class Cell:
         self.over = True
         self.reason = reason
         self.cause = cause
-        self.actor = self.current = self.releases = None
+        self.actor = self.current = self.releases = self.ref = None
         if reason is not ABANDONED:
             self.task = None
         if self._timer is not None:

@@ -53,9 +53,7 @@ class SystemClock:
 
     __slots__ = ()
 
-    def now(self) -> float:
-        """Wall clock time in seconds since 1970, UTC."""
-        return time.time()
+    now = staticmethod(time.time)
 
     def monotonic(self) -> float:
         """Seconds on the running loop's clock; must be called inside a loop."""

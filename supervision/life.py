@@ -75,6 +75,7 @@ def launch(
     if not iscoroutine(body):
         raise TypeError(f"a start function must give an Actor or a coroutine, not {body!r}")
     cell = Cell(runtime, parent, child_id, body, Mailbox(), ActorRef)
+    cell.is_function = True
     cell.mailbox.close()
     return cell, cell.launch(_run(body, cell), context)
 
@@ -135,7 +136,7 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
                     await _wait_idle(actor, cell, actor.idle_timeout)
                 continue
             item = user.popleft()
-            if mailbox.bounded:
+            if mailbox.limit is not None:
                 mailbox.freed()
             cell.current = item
             if cell.runtime.around is not None:

@@ -50,10 +50,11 @@ class Mailbox:
         user: The user lane; the actor's loop takes from its left. It is made with the first message,
             because an empty deque is the biggest part of an idle actor.
         system: The system lane, made when it is first needed.
+        limit: How many messages the user lane holds; None for as many as come.
         paused: While true, `wait` does not return for the user lane.
     """
 
-    __slots__ = ("_capacity", "_limit", "_overflow", "_room", "_waiter", "paused", "system", "user")
+    __slots__ = ("_capacity", "_overflow", "_room", "_waiter", "limit", "paused", "system", "user")
 
     def __init__(self, limit: int | None = None, overflow: Overflow = Overflow.REJECT) -> None:
         """Make an empty, open mailbox.
@@ -65,7 +66,7 @@ class Mailbox:
         self.user: deque[object] | None = None
         self.system: deque[object] | None = None
         self.paused = False
-        self._limit = limit
+        self.limit = limit
         self._capacity: float = math.inf if limit is None else limit
         self._overflow = overflow
         self._waiter: Future[None] | None = None
@@ -75,11 +76,6 @@ class Mailbox:
     def closed(self) -> bool:
         """Whether it takes no more messages."""
         return self._capacity < 0
-
-    @property
-    def limit(self) -> int | None:
-        """How many messages the user lane holds, if that is limited."""
-        return self._limit
 
     def put(self, item: object) -> Put | None:
         """Append to the user lane and wake the actor.
@@ -170,15 +166,10 @@ class Mailbox:
 
     def bound(self, limit: int | None, overflow: Overflow) -> None:
         """Set another limit, and another way to deal with one more."""
-        self._limit = limit
+        self.limit = limit
         self._overflow = overflow
         if not self.closed:
             self._capacity = math.inf if limit is None else limit
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the user lane has a limit."""
-        return self._limit is not None
 
     @property
     def patient(self) -> bool:

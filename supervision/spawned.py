@@ -68,7 +68,7 @@ class Spawned:
             # asyncio would tear the whole loop down
             self._mailbox.put_system(TaskCrashed(error))
             raise asyncio.CancelledError from error
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._runtime.loop)
         assert task is not None
         if self._tasks.pop(task, None) is not None:  # the usual end saves the event loop a turn
             task.remove_done_callback(self._ended)

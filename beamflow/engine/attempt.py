@@ -237,12 +237,14 @@ class Attempt(RunningStep):
 
     def end(self, outcome: Attempted | Dropped) -> None:
         """Tell the workflow what it came to: whoever has lent it a transaction hears it first."""
-        keep = isinstance(outcome, Attempted) and isinstance(
-            outcome.event, StepCompleted | CompensationCompleted
-        )
         assert self._host is not None
-        if self._loan is None or not self._loan.end(outcome, keep=keep):
-            self._host.tell(outcome)
+        if self._loan is not None:
+            keep = isinstance(outcome, Attempted) and isinstance(
+                outcome.event, StepCompleted | CompensationCompleted
+            )
+            if self._loan.end(outcome, keep=keep):
+                return
+        self._host.tell(outcome)
 
     # Running it
 

@@ -23,7 +23,7 @@ from beamflow.model.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from beamflow.engine.execution import Execution
     from beamflow.model.commands import Command
@@ -32,18 +32,28 @@ if TYPE_CHECKING:
 __all__ = ["check_outcome", "consequences"]
 
 
-def consequences(code: Execution, commands: Iterable[Command], *, idle: bool) -> Iterator[Event]:
+def consequences(
+    code: Execution, commands: Sequence[Command], *, idle: Callable[[], bool]
+) -> Iterable[Event]:
     """Give what the code's commands add to the log; at its end, what it came to.
 
     Args:
         code: the workflow's code.
         commands: what the code has asked for.
-        idle: whether nothing is under way or paused; a workflow does not end before that.
+        idle: tells whether nothing is under way or paused; a workflow does not end before that.
 
     Raises:
         HostLoopError: it has ended the code.
         PayloadError: the result does not fit its annotation, or JSON.
     """
+    if not code.ending and all(type(command) is RunStep for command in commands):
+        return ()
+    return _consequences(code, commands, idle)
+
+
+def _consequences(
+    code: Execution, commands: Sequence[Command], idle: Callable[[], bool]
+) -> Iterator[Event]:
     _check_host_loop(code)
     for command in commands:
         match command:
@@ -63,7 +73,7 @@ def consequences(code: Execution, commands: Iterable[Command], *, idle: bool) ->
                 yield event
             case _:
                 pass
-    if code.ended and idle:
+    if code.ended and idle():
         yield from _outcome(code)
 
 

@@ -354,9 +354,11 @@ class Execution(Code):
             self._main_ended = True
             if not main.cancelled():
                 main.exception()
-            for task in self.tasks:
+            left = self.tasks
+            for task in left:
                 task.cancel()
-            self._run()
+            if left:
+                self._run()
         if not self.tasks_by_number and self.generators:
             for generator in self.generators:
                 _ = self.create_task(generator.aclose())

@@ -131,6 +131,7 @@ class Services:
         self.store = store
         self.definitions = definitions
         self.clock = clock
+        self._now = clock.now
         self.random = random
         self.steps = Slots(steps_max)
         self.threads = Threads(threads)
@@ -157,7 +158,7 @@ class Services:
 
     def now(self) -> int:
         """Return the wall clock's time, microseconds since the epoch."""
-        return int(self.clock.now() * 1_000_000)
+        return int(self._now() * 1_000_000)
 
     def mint_id(self) -> str:
         """Mint the id of a workflow or a signal, a UUID that sorts by time."""

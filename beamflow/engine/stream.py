@@ -51,7 +51,8 @@ class Stream:
 
     def next_time(self) -> int:
         """Return the time of what is recorded now: the clock's, and never before what is there."""
-        return max(self._services.now(), self.time)
+        now = self._services.now()
+        return now if now > self.time else self.time  # noqa: FURB136 - `max` takes four times as long
 
     def append(
         self,

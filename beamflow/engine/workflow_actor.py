@@ -82,7 +82,9 @@ from beamflow.model.events import (
     TimerStarted,
     WorkflowBegan,
     WorkflowCancelled,
+    WorkflowCompleted,
     WorkflowContinued,
+    WorkflowFailed,
     WorkflowPaused,
     WorkflowResumed,
     WorkflowStarted,
@@ -217,7 +219,7 @@ class WorkflowActor(Actor):
     def _leave(self) -> None:
         """Give the workflow's place in memory back: whoever asks for it now looks into the log."""
         actors = self.services.actors
-        if actors.get(self.workflow_id) == self.ref:
+        if actors.get(self.workflow_id) is self.ref:
             del actors[self.workflow_id]
             self.services.awake.left(self.workflow_id)
 
@@ -255,33 +257,10 @@ class WorkflowActor(Actor):
             await self._reception.prepare()
         code, stream = self._code, self._stream
         time = stream.next_time()
-        problem: BaseException | None = None
-        for seq, event in enumerate(events, stream.seq + 1):
-            self._deliver(seq, time, event)
-        for index, message in enumerate(messages):
-            if problem is not None and type(message) is Update:
-                continue  # nobody can look at it now; whoever sent it hears of what becomes of us
-            for happened in self._events_of(message):
-                events.append(happened)
-                try:
-                    if problem is None:
-                        self._deliver(stream.seq + len(events), time, happened, message)
-                except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - what has happened is recorded all the same
-                    problem = error
-            if events and type(events[-1]) is WorkflowCancelled:
-                del messages[index + 1 :]  # whoever sent these hears of the end
-                break
+        problem = self._run_on(messages, events, time)
         commands = code.take_commands()
-        if problem is None and not (events and type(events[-1]) is WorkflowCancelled):
-            try:
-                for follows in consequences(code, commands, idle=self._idle):
-                    if type(follows) is WorkflowContinued:
-                        events.append(replace(follows, start=self._first))
-                        break
-                    events.append(follows)
-                    self._deliver(stream.seq + len(events), time, follows)
-            except _RECORDED_FIRST as error:
-                problem = error
+        if problem is None:
+            problem = self._follow(commands, events, time)
         if events:
             try:
                 await stream.append(events, time, transaction, self._sleep_after())
@@ -294,9 +273,9 @@ class WorkflowActor(Actor):
                 raise
             self._appended(events, time)
         acknowledge(messages)
-        if isinstance(problem, PARKED_BY):
-            await self._park(problem)
         if problem is not None:
+            if isinstance(problem, PARKED_BY):
+                await self._park(problem)
             raise problem
         try:
             self._act(commands, events)
@@ -309,6 +288,52 @@ class WorkflowActor(Actor):
         if not self._pending.attempts or self._rests:
             await self._rest()
 
+    def _run_on(
+        self, messages: list[object], events: list[Event], time: int
+    ) -> BaseException | None:
+        """Turn messages into events, and let the code run on with each; return what went wrong.
+
+        What has happened is recorded all the same. Messages behind the end are left out: whoever
+        sent those hears of it.
+        """
+        problem: BaseException | None = None
+        seq = self._stream.seq
+        for event in events:
+            seq += 1
+            self._deliver(seq, time, event)
+        for index, message in enumerate(messages):
+            if problem is not None and type(message) is Update:
+                continue  # nobody can look at it now; whoever sent it hears of what becomes of us
+            for event in self._events_of(message):
+                seq += 1
+                events.append(event)
+                if problem is None:
+                    try:
+                        self._deliver(seq, time, event, message)
+                    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - see above
+                        problem = error
+                if type(event) is WorkflowCancelled:
+                    del messages[index + 1 :]
+                    return problem
+        return problem
+
+    def _follow(
+        self, commands: list[Command], events: list[Event], time: int
+    ) -> BaseException | None:
+        """Add what follows from what the code has asked for, or come to; return what went wrong."""
+        if events and type(events[-1]) is WorkflowCancelled:
+            return None
+        try:
+            for event in consequences(self._code, commands, idle=self._is_idle):
+                if type(event) is WorkflowContinued:
+                    events.append(replace(event, start=self._first))
+                    break
+                events.append(event)
+                self._deliver(self._stream.seq + len(events), time, event)
+        except _RECORDED_FIRST as error:
+            return error
+        return None
+
     async def _lend(self) -> None:
         """Lend the store's transaction to an attempt that has asked for it."""
         loan, *rest = self._pending.loans
@@ -319,8 +344,7 @@ class WorkflowActor(Actor):
         finally:
             self._lending = False
 
-    @property
-    def _idle(self) -> bool:
+    def _is_idle(self) -> bool:
         return not (
             self._pending.attempts
             or self._steering.paused
@@ -426,7 +450,7 @@ class WorkflowActor(Actor):
 
     def _act(self, commands: list[Command], events: list[Event]) -> None:
         """Do what the code has asked for, now that what led to it is durable."""
-        if events and isinstance(events[-1], _OF_A_RUN):
+        if events and type(events[-1]) in _OF_A_RUN:
             self._over(events[-1])
             return
         code = self._code
@@ -595,11 +619,12 @@ class WorkflowActor(Actor):
                 letter_of_compensation(self.workflow_id, code.workflow.name, undo)
             )
 
-    def _over(self, event: Ended | WorkflowContinued) -> None:
+    def _over(self, event: Event) -> None:
         """The end is recorded: tell those who wait for it, and leave; or begin the next run."""
         if isinstance(event, WorkflowContinued):
             self._renew(event)
             return
+        assert isinstance(event, Ended)
         self._pending.cut_off()
         self._go(event)
 
@@ -642,7 +667,7 @@ class WorkflowActor(Actor):
 
 _RECORDED_FIRST: tuple[type[BaseException], ...] = (*PARKED_BY, KeyboardInterrupt)
 _NO_CRASH = (StoreError, EngineStoppedError, ActorStoppedError, ReadOnlyError, RefusedError)
-_OF_A_RUN = Ended | WorkflowContinued
+_OF_A_RUN = frozenset({WorkflowCompleted, WorkflowFailed, WorkflowCancelled, WorkflowContinued})
 _STEERING = frozenset(
     {
         WorkflowStarted,

@@ -29,7 +29,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+_encode = msgspec.json.Encoder(order="deterministic").encode
 _event_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 _depth_gauge = msgspec.json.Decoder(msgspec.Raw)
 _HEADROOM = 200
@@ -40,7 +40,7 @@ PAYLOAD_BYTES_MAX = 64 * 1024 * 1024
 
 def encode_event(event: Event) -> bytes:
     """Write an event as JSON with its tag in ``type``."""
-    return _encoder.encode(event)
+    return _encode(event)
 
 
 def decode_event(data: bytes | str) -> Event:
@@ -61,7 +61,13 @@ def encode_json(value: object, where: str) -> bytes:
     so is what takes more than `PAYLOAD_BYTES_MAX`.
     """
     try:
-        data = _encoded(value)
+        try:
+            data = _encode(value)
+        except TypeError:
+            # keys that are no str (numbers, dates, UUIDs, enums) have to become one to be sorted
+            data = _encode(msgspec.to_builtins(value, str_keys=True, order="deterministic"))
+        if len(data) <= _HEADROOM:
+            return data
         if data.count(b"[") + data.count(b"{") > _HEADROOM:
             _depth_gauge.decode(b"[" * _HEADROOM + data + b"]" * _HEADROOM)
     except Exception as error:  # whatever an object of the author's raises when it is read
@@ -78,14 +84,6 @@ def encode_json(value: object, where: str) -> bytes:
             f"elsewhere and pass an id that a step looks up",
         )
     return data
-
-
-def _encoded(value: object) -> bytes:
-    try:
-        return _encoder.encode(value)
-    except TypeError:
-        # keys that are no str (numbers, dates, UUIDs, enums) have to become one to be sorted
-        return _encoder.encode(msgspec.to_builtins(value, str_keys=True, order="deterministic"))
 
 
 def problem_of(error: Exception) -> str:

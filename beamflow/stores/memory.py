@@ -6,8 +6,9 @@ import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from itertools import count, islice
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
+import msgspec
 from msgspec import UNSET, MsgspecError
 from msgspec.structs import replace
 
@@ -73,7 +74,7 @@ _DONE = frozenset({WorkflowState.COMPLETED, WorkflowState.CANCELLED})
 _UPDATED = ("cancelling", "progress", "run", "run_seq")
 
 
-class _Entry(NamedTuple):
+class _Entry(msgspec.Struct, frozen=True, gc=False):
     position: int
     time: int
     epoch: int

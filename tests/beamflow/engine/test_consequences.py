@@ -43,7 +43,7 @@ async def book() -> None:
 
 
 def of(driver: Driver, *, idle: bool = True) -> list[Event]:
-    return list(consequences(driver.execution, driver.commands, idle=idle))
+    return list(consequences(driver.execution, driver.commands, idle=lambda: idle))
 
 
 def booked() -> Driver:
@@ -79,7 +79,7 @@ def test_a_timer_that_one_append_sets_and_gives_up_is_not_recorded() -> None:
     code.deliver(2, START, SignalReceived(id="1", name="word", payload=Raw(b"null")))
     commands = code.take_commands()
     assert commands == [StartTimer(op=1, due=START + 60 * SECOND), CancelTimer(op=1)]
-    assert list(consequences(code, commands, idle=True)) == []
+    assert list(consequences(code, commands, idle=lambda: True)) == []
     assert code.timers == {}
 
 
