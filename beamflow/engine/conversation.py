@@ -220,6 +220,12 @@ class Conversation(LogReader):
 
     async def _taken(self, message: Signal | Update | ControlRequest) -> bool:
         """Hand a message to the workflow; False when whoever got it has ended without an answer."""
+        if isinstance(message, Update):  # its reply may need a signal that would wait behind it
+            return await self._answered(message)
+        async with self._services.letterboxes.room(self.id):
+            return await self._answered(message)
+
+    async def _answered(self, message: Signal | Update | ControlRequest) -> bool:
         acknowledged = message.acknowledged
         try:
             ref = await self._workflows.tell(self.id, message)

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from beamflow.engine.awake import AWAKE_MAX, IDLE_AFTER_S, Awake
+from beamflow.engine.letterboxes import Letterboxes
 from beamflow.engine.processes import Processes
 from beamflow.engine.sharing import Keys
 from beamflow.engine.sleepers import Sleepers
@@ -95,6 +96,7 @@ class Services:
         random: where chance comes from (jitter, minted ids).
         threads: where plain functions run.
         steps: how many attempts may be under way.
+        letterboxes: how many messages may be on their way to one workflow.
         processes: where steps run that are to be killed when they are cut off.
         watched: whether a watchdog looks for what blocks the loop, and names tasks.
         timers: callbacks of the wall clock.
@@ -134,6 +136,7 @@ class Services:
         self._now = clock.now
         self.random = random
         self.steps = Slots(steps_max)
+        self.letterboxes = Letterboxes()
         self.threads = Threads(threads)
         self.processes = Processes(processes)
         self.watched = False
