@@ -218,6 +218,34 @@ ABLATIONS = [
         f"{ENGINE}/test_children.py::test_a_parent_ends_after_the_children_it_cancels",
     ),
     Ablation(
+        "the moment from which nobody is held",
+        "I13",
+        "engine/probation.py",
+        """        if last:  # at this moment: whoever came to be held later would stay so
+            quarantine.hold_no_more()
+        suspects = judged(held, self._history, quarantine.epoch - 1)
+        if suspects:
+            under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
+            await self._note(RecoveryBegan(under_way=under_way))
+""",
+        """        suspects = judged(held, self._history, quarantine.epoch - 1)
+        if suspects:
+            under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
+            await self._note(RecoveryBegan(under_way=under_way))
+        if last:
+            quarantine.hold_no_more()
+""",
+        f"{ENGINE}/test_probation.py::test_who_is_woken_while_the_held_are_noted_is_not_held",
+    ),
+    Ablation(
+        "the time that a suspect is drawn",
+        "I26",
+        "engine/suspects.py",
+        "draw * DRAWS * window_s_max",
+        "0.0",
+        f"{ENGINE}/test_suspects.py::test_no_innocent_is_parked_whatever_kills_the_process",
+    ),
+    Ablation(
         "room for the crashes of one workflow",
         "I26",
         "engine/workflows.py",

@@ -190,6 +190,7 @@ def innocents(draws: Random) -> list[Job]:
     ]
 
 
+@pytest.mark.invariant("I26")
 @pytest.mark.parametrize("kills", HOSTS)
 def test_no_innocent_is_parked_whatever_kills_the_process(
     kills: Callable[[Random], Iterable[float]],
