@@ -59,8 +59,8 @@ ABLATIONS = [
         "one append for a cause and what follows",
         "I3",
         "engine/workflow_actor.py",
-        "for follows in consequences(code, commands, idle=self._idle):",
-        "for follows in ():",
+        "for event in consequences(self._code, commands, idle=self._is_idle):",
+        "for event in ():",
         f"{ENGINE}/test_faults.py::test_a_cause_and_what_follows_from_it_are_one_append",
     ),
     Ablation(
