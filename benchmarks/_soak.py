@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from beamflow import Engine, Retention, Retry, current_step, receive, step, workflow
+from beamflow.stores.sqlite import SQLiteStore
+from beamflow.stores.sqlite.wal import WAL_BYTES_MAX
 from benchmarks._report import heading, median, rows
 
 if TYPE_CHECKING:
@@ -38,7 +40,14 @@ KEPT_S = 20.0
 READER_EVERY_S, READER_HOLDS_S = 120.0, 40.0
 FLAT_PER_HOUR = 0.10
 """What grows by less than this part of itself in an hour, or by less than its grain, does not grow."""
-GRAINS = {"rss": 8e6, "handles": 2, "tasks": 100, "wal": 4e6, "database": 4e6, "open": 100}
+GRAINS = {
+    "rss": 8e6,
+    "handles": 2,
+    "tasks": 100,
+    "wal": WAL_BYTES_MAX,
+    "database": 4e6,
+    "open": 100,
+}
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -96,6 +105,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--minutes", type=float, default=20.0, help="how long")
     parser.add_argument("--rate", type=float, default=100.0, help="workflows a second")
     parser.add_argument("--every-s", type=float, default=5.0, help="seconds between two samples")
+    parser.add_argument(
+        "--commit-ms", type=float, default=0.0, help="how long each commit takes more"
+    )
     parser.add_argument("--dir", default=None, help="where the store is; a temporary directory")
     parser.add_argument("--json", default=None, help="a file to write the samples to")
     arguments = parser.parse_args(argv)
@@ -109,6 +121,19 @@ def main(argv: list[str]) -> None:
         Path(arguments.json).write_bytes(msgspec.json.format(msgspec.json.encode(found)))
 
 
+class _SlowStore(SQLiteStore):
+    """A store whose disk takes its time."""
+
+    def __init__(self, path: Path, commit_s: float) -> None:
+        super().__init__(path, clock=lambda: int(time.time() * 1e6))
+        self._commit_s = commit_s
+
+    async def _execute(self, sql: str, parameters: dict[str, object]) -> Any:
+        if self._commit_s and "beamflow_journal" in sql:
+            await asyncio.sleep(self._commit_s)
+        return await super()._execute(sql, parameters)
+
+
 class _Soak:
     """The load, and what is beside it."""
 
@@ -116,6 +141,7 @@ class _Soak:
         self._rate = arguments.rate
         self._seconds = arguments.minutes * 60
         self._every_s = arguments.every_s
+        self._commit_s = arguments.commit_ms / 1e3
         self._path = directory / "soak.db"
         self._archive = directory / "ended.jsonl"
         self._samples: list[Sample] = []
@@ -126,7 +152,8 @@ class _Soak:
     async def run(self) -> list[Sample]:
         """Run all of it, until the time is over."""
         retention = Retention(KEPT_S, archive=self._archive, every=2.0)
-        engine = Engine(f"sqlite:///{self._path}", workflows=[order, packed], retention=retention)
+        store = _SlowStore(self._path, self._commit_s)
+        engine = Engine(store, workflows=[order, packed], retention=retention)
         async with engine:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._seconds), asyncio.TaskGroup() as group:
