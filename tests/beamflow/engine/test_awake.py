@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import Raw
 
 from beamflow import (
     DefinitionError,
@@ -15,6 +16,7 @@ from beamflow import (
     Retry,
     WorkflowCancelledError,
     WorkflowState,
+    continue_as_new,
     on_query,
     on_update,
     receive,
@@ -23,7 +25,13 @@ from beamflow import (
     until,
     workflow,
 )
-from beamflow.model.events import ChildCompleted, StepCompleted, StepFailed, TimerFired
+from beamflow.model.events import (
+    ChildCompleted,
+    StepCompleted,
+    StepFailed,
+    TimerFired,
+    WorkflowCompleted,
+)
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
 
@@ -364,6 +372,40 @@ async def test_a_message_that_comes_while_one_leaves(clock: ManualClock) -> None
             await settle()
             store.go_on.set()
         assert await handle.result() == "just in time"
+
+
+@pytest.mark.invariant("I13")
+async def test_a_child_that_ends_while_its_parent_leaves(clock: ManualClock) -> None:
+    """Its parent stays for it, though the news are not in its mailbox yet."""
+    store = Slow(clock)
+    async with Engine(store, workflows=ALL, clock=clock, idle_after=60) as engine:
+        handle = await engine.start(patient_parent, id="parent")
+        await clock.advance(30)
+        await engine.handle("the child").pause()  # it stays for a while longer
+        await clock.advance(31)
+        await store.noting.wait()
+        store.go_on.set()
+        engine._services.ended("the child", WorkflowCompleted(result=Raw(b'"hi"')))
+        await clock.advance(1)
+        assert await handle.result() == "child said hi"
+
+
+@pytest.mark.invariant("I13")
+async def test_a_new_run_that_is_about_to_begin(memory: MemoryStore, clock: ManualClock) -> None:
+    """Nobody sleeps between two runs: what the new one is at is gone on with after a restart."""
+
+    @workflow
+    async def anew(run: int) -> str:
+        if not run:
+            continue_as_new(1)
+        return await work("a")
+
+    async with Engine(memory, workflows=[anew], clock=clock, idle_after=0) as engine:
+        await engine.start(anew, 0, id="one")
+        await settle()
+    GATES["a"].set()
+    async with Engine(memory, workflows=[anew], clock=clock, idle_after=0) as engine:
+        assert await engine.handle("one").result() == "a"
 
 
 @pytest.mark.invariant("I14")
