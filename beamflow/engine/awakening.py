@@ -144,7 +144,7 @@ class Awakening:
         definition = self._services.definitions.get(self._started.workflow, self._started.version)
         return new_execution(definition, self._workflow_id)
 
-    def settle(self, problem: BeamflowError | None = None) -> None:
+    def settle(self, problem: Exception | None = None) -> None:
         """Tell whoever starts the workflow that it is in the log, or why it is not."""
         accepted = self.accepted
         if accepted is None or accepted.done():

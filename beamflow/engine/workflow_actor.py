@@ -177,6 +177,9 @@ class WorkflowActor(Actor):
         except PayloadError as error:
             awakening.settle(error)
             raise Stop("normal") from error
+        except Exception as error:
+            awakening.settle(error)  # the next life looks into the log, and does not begin again
+            raise
         else:
             return True
         if self._execution is not None:

@@ -16,6 +16,7 @@ from beamflow import (
     Retry,
     WorkflowExistsError,
     WorkflowFailedError,
+    WorkflowNotFoundError,
     WorkflowParkedError,
     current_step,
     receive,
@@ -409,6 +410,30 @@ async def test_a_start_is_one_although_the_actor_dies_over_it(
         handle = await starting
         assert await handle.result() == ["first", "second"]
         assert (await types_of(gated, "one")).count(WorkflowStarted) == 1
+
+
+async def test_a_start_that_breaks_its_actor_is_not_tried_for_ever(clock: ManualClock) -> None:
+    """Whoever starts it is told of what went wrong; the next life finds nothing to go on from."""
+
+    class Broken(MemoryStore):
+        tried = 0
+
+        async def append(self, stream: str, *args: Any, **options: Any) -> None:
+            if stream == "one":
+                self.tried += 1
+                raise ZeroDivisionError("of the store")
+            await super().append(stream, *args, **options)
+
+    store = Broken(clock=lambda: 0)
+    async with Engine(store, workflows=[two_steps], clock=clock) as engine:
+        with pytest.raises(ZeroDivisionError):
+            await engine.start(two_steps, id="one")
+        await settle()
+        assert store.tried == 1
+        with pytest.raises(WorkflowNotFoundError):
+            await engine.handle("one").result()
+        handle = await engine.start(two_steps, id="two")
+        assert await handle.result() == ["first", "second"]
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
