@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from beamflow.model.events import SignalReceived
     from beamflow.stores.base import Summary
 
-__all__ = ["Awakening", "Over", "Resumed", "different_start"]
+__all__ = ["CRASHES_MAX", "Awakening", "Over", "Resumed", "different_start"]
 
-_CRASHES_MAX = 3
+CRASHES_MAX = 3
+"""Crashes in a row, with nothing recorded in between, after which a workflow is not tried again."""
 
 
 class Over(Exception):  # noqa: N818 - nothing is wrong: there is nothing to run
@@ -181,7 +182,7 @@ class Awakening:
             history.append(await self._taken_back(stream, history, first))
         if self._started is not None and not self._parked:
             await self._check_not_parked(summary)
-        if services.crashes.get(self._workflow_id, 0) >= _CRASHES_MAX:
+        if services.crashes.get(self._workflow_id, 0) >= CRASHES_MAX:
             raise PoisonError(services.crashes[self._workflow_id])
         if self._started is None and await is_orphan(services, history, first):
             reason = f"its parent {first.parent!r} was terminated"

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from beamflow import log
 from beamflow.authoring.child import messenger
 from beamflow.engine.attempt import Attempted
-from beamflow.engine.awakening import Awakening, Over, different_start
+from beamflow.engine.awakening import CRASHES_MAX, Awakening, Over, different_start
 from beamflow.engine.children import Children
 from beamflow.engine.consequences import consequences
 from beamflow.engine.execution import Execution, new_execution
@@ -178,7 +178,10 @@ class WorkflowActor(Actor):
             awakening.settle(error)
             raise Stop("normal") from error
         except Exception as error:
-            awakening.settle(error)  # the next life looks into the log, and does not begin again
+            if self.services.crashes.get(self.workflow_id, 0) + 1 >= CRASHES_MAX:
+                awakening.settle(
+                    error
+                )  # the next life looks into the log, and does not begin again
             raise
         else:
             return True

@@ -100,7 +100,7 @@ async def test_a_store_hands_out_the_newest_form() -> None:
     lease = await store.claim("me", 1)
     await store.append("one", 0, [NEWEST], time=1, epoch=lease.epoch)
     entry = store._streams["one"][0]
-    store._streams["one"][0] = entry._replace(data=OLDEST)
+    store._streams["one"][0] = msgspec.structs.replace(entry, data=OLDEST)
     assert [each.event for each in await store.read("one")] == [NEWEST]
     assert store._streams["one"][0].data == OLDEST
     await store.close()
