@@ -29,8 +29,8 @@ class Entry:
         distribution: whose version is shown after the title; ``python`` for the interpreter's.
         environment: the environment it runs in; see `benchmarks.environments`.
         durability: what its defaults keep, and when.
-        loads: what it is measured with. A peer gets as many workflows as fit a few seconds, and as
-            many at a time as it is fastest with.
+        loads: what it is measured with. A peer gets as many workflows as fit a few seconds, and
+            at a time a number that suits the way it commits.
         rounds: in how many rounds of five it takes part with A and alone.
         other_rounds: in how many with the other workloads.
         lacks: workloads that it has no means for, and why.
