@@ -169,6 +169,10 @@ def effects_by_case(log: Log, effects: list[Effect]) -> dict[str, list[Effect]]:
     for one in effects:
         if not one.key:
             continue
+        if one.key.startswith("$"):  # of a result that workflows share, so it names none of them
+            (case,) = (each for each in CASES.values() if one.name in each.effects)
+            divided[case.name].append(one)
+            continue
         workflow_id = one.key.removesuffix("/compensation").rpartition("/")[0]
         while workflow_id not in divided:
             workflow_id = origin(log[workflow_id])
