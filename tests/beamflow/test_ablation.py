@@ -357,15 +357,18 @@ def fails(folder: Path, ablation: Ablation | None, test: str) -> bool:
         assert source.count(ablation.old) == 1, f"{ablation.file} has changed: {ablation.old}"
         file.write_text(source.replace(ablation.old, ablation.new))
     options = ["-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", "15", "--maxfail", "1"]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, test],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder), "BEAMFLOW_EXHAUSTIVE": "0", **FEW},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    try:
+        run = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, test],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder), "BEAMFLOW_EXHAUSTIVE": "0", **FEW},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        return True  # it hangs where not even its own time-out reaches it
     # whoever hangs without it is ended by the time-out, with an exit code of its own
     hangs = "Timeout" in run.stdout + run.stderr
     assert run.returncode in {0, 1} or hangs, run.stdout + run.stderr
