@@ -89,15 +89,23 @@ class Reading:
             try:
                 found = events_of(stream, last, row)
             except CorruptLogError:
-                if await self._left_of(stream) is None:
+                if not await self._is_removed(stream):
                     raise
                 return []
             records += found
             if len(found) < _READ_EVENTS:
                 break
-        if len(records) > _READ_EVENTS and await self._left_of(stream) is not None:
+        if len(records) >= _READ_EVENTS and await self._is_removed(stream):
             return []  # it was removed while it was read
         return records
+
+    async def _is_removed(self, stream: str) -> bool:
+        """Tell whether a log that was read in pieces is being removed, or has been meanwhile."""
+        if await self._left_of(stream) is not None:
+            return True
+        return not events_of(
+            stream, 0, await self._read(_READ, {"stream": stream, "after": 0, "limit": 1})
+        )
 
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries. The port tells the contract."""
