@@ -53,7 +53,9 @@ class SystemClock:
 
     __slots__ = ()
 
-    now = staticmethod(time.time)
+    def now(self) -> float:
+        """Wall clock time in seconds since 1970, UTC."""
+        return time.time()
 
     def monotonic(self) -> float:
         """Seconds on the running loop's clock; must be called inside a loop."""

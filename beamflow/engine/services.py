@@ -133,7 +133,6 @@ class Services:
         self.store = store
         self.definitions = definitions
         self.clock = clock
-        self._now = clock.now
         self.random = random
         self.steps = Slots(steps_max)
         self.letterboxes = Letterboxes()
@@ -161,7 +160,7 @@ class Services:
 
     def now(self) -> int:
         """Return the wall clock's time, microseconds since the epoch."""
-        return int(self._now() * 1_000_000)
+        return int(self.clock.now() * 1_000_000)
 
     def mint_id(self) -> str:
         """Mint the id of a workflow or a signal, a UUID that sorts by time."""
@@ -203,6 +202,22 @@ class Services:
         while self.clock.monotonic() >= self.lease_until:
             self._renewed.clear()
             await self._renewed.wait()
+
+    # Who is in memory
+
+    def come(self, workflow_id: str, ref: ActorRef) -> bool:
+        """Give an actor the workflow's place in memory; False when somebody has it."""
+        there = self.actors.get(workflow_id)
+        if there is not None and there.alive:
+            return False
+        self.actors[workflow_id] = ref
+        return True
+
+    def leave(self, workflow_id: str, ref: ActorRef) -> None:
+        """Take the place back, if it is this one's: whoever asks for it now looks into the log."""
+        if self.actors.get(workflow_id) == ref:
+            del self.actors[workflow_id]
+            self.awake.left(workflow_id)
 
     # Who waits for what
 

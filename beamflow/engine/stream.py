@@ -51,8 +51,7 @@ class Stream:
 
     def next_time(self) -> int:
         """Return the time of what is recorded now: the clock's, and never before what is there."""
-        now = self._services.now()
-        return now if now > self.time else self.time  # noqa: FURB136 - `max` takes four times as long
+        return max(self._services.now(), self.time)
 
     def append(
         self,

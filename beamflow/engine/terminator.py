@@ -41,12 +41,7 @@ class Terminator(Actor):
 
     async def init(self) -> Continue | Ignore:
         """Take the workflow's place in memory, unless it is taken."""
-        actors = self._services.actors
-        there = actors.get(self._workflow_id)
-        if there is not None and there.alive:
-            return IGNORE
-        actors[self._workflow_id] = self.ref
-        return Continue(None)
+        return Continue(None) if self._services.come(self._workflow_id, self.ref) else IGNORE
 
     async def handle_continue(self, _term: object) -> None:
         """Append the end."""
@@ -59,10 +54,7 @@ class Terminator(Actor):
 
     async def terminate(self, _reason: object) -> None:
         """Give the place back."""
-        actors = self._services.actors
-        if actors.get(self._workflow_id) == self.ref:
-            del actors[self._workflow_id]
-            self._services.awake.left(self._workflow_id)
+        self._services.leave(self._workflow_id, self.ref)
 
     async def _end(self) -> None:
         services = self._services

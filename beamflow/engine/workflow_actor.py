@@ -137,10 +137,8 @@ class WorkflowActor(Actor):
 
     async def init(self) -> Continue | Ignore:
         """Take the workflow's place in memory, unless it is taken."""
-        there = self.services.actors.get(self.workflow_id)
-        if there is not None and there.alive:
+        if not self.services.come(self.workflow_id, self.ref):
             return IGNORE
-        self.services.actors[self.workflow_id] = self.ref
         self.services.sleepers.woke(self.workflow_id)
         return Continue(None)
 
@@ -202,7 +200,7 @@ class WorkflowActor(Actor):
     async def terminate(self, reason: object) -> None:
         """Leave memory: no code runs on, no timer fires."""
         services = self.services
-        self._leave()
+        self.services.leave(self.workflow_id, self.ref)
         self._pending.close()
         del (
             self._pending,
@@ -221,13 +219,6 @@ class WorkflowActor(Actor):
                 crashes=crashes,
                 error=repr(reason),
             )
-
-    def _leave(self) -> None:
-        """Give the workflow's place in memory back: whoever asks for it now looks into the log."""
-        actors = self.services.actors
-        if actors.get(self.workflow_id) is self.ref:
-            del actors[self.workflow_id]
-            self.services.awake.left(self.workflow_id)
 
     # Messages
 
@@ -565,7 +556,7 @@ class WorkflowActor(Actor):
             if rest_us > 0 and (told or awake.leaves_at_once(rest_us)):
                 await self._stream.fall_asleep(sleep)
                 if not self.has_queued() and self._is_at_rest() and sleep == self._sleep():
-                    self._leave()
+                    self.services.leave(self.workflow_id, self.ref)
                     self.services.sleepers.slept(self.workflow_id, sleep.until)
                     raise Stop("normal")
         awake.rests(self.workflow_id, self.ref)
@@ -636,7 +627,7 @@ class WorkflowActor(Actor):
 
     def _go(self, outcome: Ended | BeamflowError) -> NoReturn:
         """Leave, and tell those who wait what it came to."""
-        self._leave()
+        self.services.leave(self.workflow_id, self.ref)
         self.services.ended(self.workflow_id, outcome)
         first = self._first
         if first is not None and first.parent and isinstance(outcome, Ended):

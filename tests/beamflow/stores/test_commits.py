@@ -66,19 +66,6 @@ async def served(tmp_path: Path) -> AsyncIterator[ServedStore]:
     await served.stop()
 
 
-@pytest.fixture
-async def store(served: ServedStore) -> SQLiteStore:
-    """The store itself."""
-    assert isinstance(served.store, SQLiteStore)
-    return served.store
-
-
-@pytest.fixture
-async def lease(store: SQLiteStore) -> Lease:
-    """The right to write to it."""
-    return await store.claim("the test", 30)
-
-
 def large(number: int = 0) -> Any:
     """Make an event of ten kilobytes."""
     return stepped(number, b'"%s"' % (b"x" * LARGE))

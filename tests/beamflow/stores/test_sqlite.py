@@ -78,17 +78,6 @@ async def served(path: Path, clock: StoreClock) -> AsyncIterator[ServedStore]:
     await served.stop()
 
 
-@pytest.fixture
-async def store(served: ServedStore) -> SQLiteStore:
-    assert isinstance(served.store, SQLiteStore)
-    return served.store
-
-
-@pytest.fixture
-async def lease(store: SQLiteStore) -> Lease:
-    return await store.claim("the test", 30)
-
-
 @contextlib.contextmanager
 def database(path: Path) -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(path, isolation_level=None, timeout=0)

@@ -46,19 +46,6 @@ async def served(path: Path) -> AsyncIterator[ServedStore]:
     await served.stop()
 
 
-@pytest.fixture
-async def store(served: ServedStore) -> SQLiteStore:
-    """The store itself."""
-    assert isinstance(served.store, SQLiteStore)
-    return served.store
-
-
-@pytest.fixture
-async def lease(store: SQLiteStore) -> Lease:
-    """The right to write to it."""
-    return await store.claim("the test", 30)
-
-
 def size(path: Path) -> int:
     """Return the bytes of the log."""
     return path.with_name(f"{path.name}-wal").stat().st_size
