@@ -70,6 +70,7 @@ class Attempt(RunningStep):
     """One attempt, made once.
 
     Args:
+        host: who has it made.
         services: what the engine's actors share.
         workflow_id: which workflow.
         call: which step of it.
@@ -102,17 +103,19 @@ class Attempt(RunningStep):
 
     def __init__(
         self,
+        host: AttemptHost,
         services: Services,
         workflow_id: str,
         call: StepCall,
         function: Step[..., Any] | Compensation[..., Any],
+        *,
         number: int,
     ) -> None:
         """Prepare; nothing runs yet."""
+        self._host = host
         self._services = services
         self._workflow_id = workflow_id
         self._started_at = 0
-        self._host: AttemptHost | None = None
         self._limits: dict[str, TimeLimit] | None = None
         self._pulse: Pulse | None = None
         self._over = False
@@ -134,16 +137,11 @@ class Attempt(RunningStep):
         """Name it, for people."""
         return f"attempt {self.number} of step {self.function.name!r} of {self._workflow_id!r}"
 
-    async def make(self, host: AttemptHost) -> Attempted:
-        """Run the function once; raises `asyncio.CancelledError` only, when the task was cancelled.
-
-        Args:
-            host: who has it made.
-        """
-        self._host = host
+    async def make(self) -> Attempted:
+        """Run the function once; raises `asyncio.CancelledError` only, when the task was cancelled."""
         self._started_at = self._services.now()
         if self.call.shared is not None:
-            shared = await self._shared(self.call.shared, host)
+            shared = await self._shared(self.call.shared)
             if shared is not None:
                 return shared
             self._started_at = self._services.now()
@@ -220,7 +218,6 @@ class Attempt(RunningStep):
                 f"step {self.function.name!r} has had its transaction: there is one for each step, and "
                 f"it is committed with it. Put all statements into one block"
             )
-        assert self._host is not None
         self._loan = loan = Loan(self, limit_s)
         self._host.tell(loan)
         await loan.granted
@@ -237,7 +234,6 @@ class Attempt(RunningStep):
 
     def end(self, outcome: Attempted | Dropped) -> None:
         """Tell the workflow what it came to: whoever has lent it a transaction hears it first."""
-        assert self._host is not None
         if self._loan is not None:
             keep = isinstance(outcome, Attempted) and isinstance(
                 outcome.event, StepCompleted | CompensationCompleted
@@ -248,13 +244,13 @@ class Attempt(RunningStep):
 
     # Running it
 
-    async def _shared(self, shared: SharedKey, host: AttemptHost) -> Attempted | None:
+    async def _shared(self, shared: SharedKey) -> Attempted | None:
         """Return what another workflow has made already, or None; waits for one that is at it."""
         deadline = self.call.deadline
         left_s = None if deadline is None else max(0.0, (deadline - self._services.now()) / 1e6)
         try:
             with TimeLimit(self._services.clock, left_s):
-                kept = await host.kept(self.call, shared.key)
+                kept = await self._host.kept(self.call, shared.key)
             return None if kept is None else self._taken_over(kept)
         except (TimeoutError, PayloadError) as error:
             late = isinstance(error, TimeoutError)
@@ -374,11 +370,9 @@ class Attempt(RunningStep):
         return late
 
     def _give_up(self) -> None:
-        assert self._host is not None
         self._host.abandon(self)
 
     def _record_heartbeat(self, details: bytes) -> None:
-        assert self._host is not None
         self._host.tell(Beat(self.call.op, details))
 
     def _left_in_thread(self, left: int) -> None:

@@ -12,6 +12,7 @@ from beamflow.model.events import CompensationCompleted, CompensationFailed
 from beamflow.model.ids import idempotency_key
 
 if TYPE_CHECKING:
+    from beamflow.engine.attempt import AttemptHost
     from beamflow.engine.saga import Undo
     from beamflow.engine.services import Services
 
@@ -23,11 +24,11 @@ class CompensationAttempt(Attempt):
 
     __slots__ = ("_workflow",)
 
-    def __init__(self, services: Services, workflow_id: str, undo: Undo) -> None:
+    def __init__(self, host: AttemptHost, services: Services, workflow_id: str, undo: Undo) -> None:
         """Prepare the attempt that is next."""
         compensation = undo.call.step.compensated_by
         assert compensation is not None
-        super().__init__(services, workflow_id, undo.call, compensation, undo.attempt)
+        super().__init__(host, services, workflow_id, undo.call, compensation, number=undo.attempt)
         self._workflow = undo.workflow
 
     @property

@@ -74,7 +74,7 @@ class Pending:
         if call.retry_at and call.retry_at > self._services.now():
             self.arm(call.op, call.retry_at, is_timer=False)
         else:
-            self._run(StepAttempt(self._services, self._workflow_id, call))
+            self._run(StepAttempt(self, self._services, self._workflow_id, call))
 
     def compensate(self, undo: Undo) -> None:
         """Make the next attempt of a compensation, when it is time."""
@@ -84,7 +84,7 @@ class Pending:
         if undo.retry_at > self._services.now():
             self.arm(op, undo.retry_at, is_timer=False)
         else:
-            self._run(CompensationAttempt(self._services, self._workflow_id, undo))
+            self._run(CompensationAttempt(self, self._services, self._workflow_id, undo))
 
     def cancel_step(self, op: int, call: StepCall | None) -> None:
         """Let go of a step the code waits for no longer; ``call`` is None once it has its outcome.
@@ -201,7 +201,7 @@ class Pending:
             if not slots.take_at_once():
                 await slots.take()
             try:
-                outcome = await attempt.make(self)
+                outcome = await attempt.make()
             finally:
                 slots.give_back()
         except asyncio.CancelledError:

@@ -13,6 +13,7 @@ from beamflow.model.events import StepCompleted, StepFailed
 from beamflow.model.ids import idempotency_key, shared_idempotency_key
 
 if TYPE_CHECKING:
+    from beamflow.engine.attempt import AttemptHost
     from beamflow.engine.services import Services
     from beamflow.engine.step_call import StepCall
 
@@ -28,9 +29,11 @@ class StepAttempt(Attempt):
 
     __slots__ = ()
 
-    def __init__(self, services: Services, workflow_id: str, call: StepCall) -> None:
+    def __init__(
+        self, host: AttemptHost, services: Services, workflow_id: str, call: StepCall
+    ) -> None:
         """Prepare the attempt that is next."""
-        super().__init__(services, workflow_id, call, call.step, call.attempt)
+        super().__init__(host, services, workflow_id, call, call.step, number=call.attempt)
 
     @property
     def idempotency_key(self) -> str:

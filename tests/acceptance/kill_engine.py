@@ -5,7 +5,8 @@ and ``["finish"]``, which lets the process end once no workflow is open. What ha
 is told on standard output, a line and a system call each: ``ready``, ``started ID``,
 ``signalled ID NUMBER``, ``finished``.
 
-A process that hangs ends itself and shows on standard error where it hung.
+A process that hangs ends itself and shows on standard error where it hung; an actor that crashes
+is told of there too.
 
 The steps leave their marks in the ledger, a file that beamflow knows nothing of. They are written
 at once and not synced: a kill takes the process, not what the kernel has.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import json
+import logging
 import os
 import random
 import sys
@@ -331,5 +333,6 @@ async def main(database: Path) -> None:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(HANGS_S, exit=True)
+    logging.basicConfig(level=logging.ERROR)
     ledger = Ledger(sys.argv[2], int(sys.argv[3]))
     asyncio.run(main(Path(sys.argv[1])))

@@ -353,7 +353,7 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     def act(self: WorkflowActor, *arguments: Any) -> None:
         if left.get(self.workflow_id, 0) > 0:
             left[self.workflow_id] -= 1
-            raise AssertionError("a bug of the engine")
+            raise LookupError("a bug of the engine")
         original(self, *arguments)
 
     monkeypatch.setattr(WorkflowActor, "_act", act)

@@ -90,3 +90,40 @@ def test_a_number_that_is_none(steps_max: Any) -> None:
     """Refused at once, with the value."""
     with pytest.raises(DefinitionError, match=r"Engine\(steps_max="):
         Engine("memory://", workflows=[], steps_max=steps_max)
+
+
+async def test_a_step_that_is_given_up_before_it_has_its_slot(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """It was never begun; the workflow goes on with what comes next, and nothing crashes."""
+    begun: list[str] = []
+    gate = asyncio.Event()
+
+    @step
+    async def work(name: str) -> None:
+        begun.append(name)
+        await gate.wait()
+
+    @workflow
+    async def patient() -> None:
+        await work("first")
+
+    @workflow
+    async def impatient() -> str:
+        try:
+            async with asyncio.timeout(5):
+                await work("second")
+        except TimeoutError:
+            await work("third")
+        return "done"
+
+    async with Engine(memory, workflows=[patient, impatient], clock=clock, steps_max=1) as engine:
+        await engine.start(patient, id="patient")
+        await settle()
+        handle = await engine.start(impatient, id="impatient")
+        await settle()
+        await clock.advance(6)
+        await settle()
+        gate.set()
+        assert await handle.result() == "done"
+        assert begun == ["first", "third"]

@@ -514,7 +514,7 @@ async def test_a_bug_of_the_engine_is_told_and_survived(
     from beamflow.engine.workflow_actor import WorkflowActor
 
     original = WorkflowActor._act
-    bugs = [AssertionError("a bug of the engine")]
+    bugs = [LookupError("a bug of the engine")]
 
     def act(self: WorkflowActor, *arguments: Any) -> None:
         if bugs:
