@@ -58,8 +58,9 @@ class ManualTimer:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Forget the callback."""
+        """Forget the callback, and with it whoever it belongs to."""
         self.cancelled = True
+        self.callback, self.args = bool, ()
 
 
 class ManualClock:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec import Raw
 
 from beamflow.engine.failure import describe
-from beamflow.engine.messages import ChildNews
+from beamflow.engine.messages import ChildNews, ChildrenRest
 from beamflow.errors import (
     DefinitionError,
     PayloadError,
@@ -120,7 +120,7 @@ class Children:
                 self.cancel(call)
 
     def leave(self) -> None:
-        """Wait no longer for those that go on alone: a new run of their parent begins."""
+        """Wait no longer for any of them: a new run of their parent begins, or it leaves memory."""
         for _, task in self._tasks.values():
             task.cancel()
         self._tasks.clear()
@@ -172,6 +172,8 @@ class Children:
 
         def waits(end: asyncio.Future[Event]) -> None:
             self._waits[call.op] = end
+            if call.recorded:  # else its start is still to be told, and that is looked at
+                self._come_to_rest()
 
         while True:
             try:
@@ -184,6 +186,7 @@ class Children:
             await self._tell(call)
         finally:
             self._telling -= 1
+        self._come_to_rest()
 
     async def _tell(self, call: ChildCall) -> None:
         """Have a child end; one that is parked is told as soon as it goes on."""
@@ -196,6 +199,11 @@ class Children:
                 await grown.wait()
             finally:
                 self._services.unfollow(call.id, grown)
+
+    def _come_to_rest(self) -> None:
+        """Have the actor look whether it rests now, for no news may come for long."""
+        if self.rest:
+            self._actor.ref.cast(ChildrenRest())
 
     def _report(self, call: ChildCall, event: Event | None) -> None:
         self._actor.ref.cast(ChildNews(call, event))

@@ -197,7 +197,11 @@ class Execution(Code):
         self.rollbacks = ()
         self._inbox = None
         self.conditions = None
-        self._main = None  # it has this loop: what has ended is not left to the collector
+        # each has this loop: what has ended is not left to the collector
+        self._main = None
+        self.calls.clear()
+        self.children.clear()
+        self.timers.clear()
 
     @property
     def unwindings(self) -> list[Unwinding]:

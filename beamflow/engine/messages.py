@@ -19,6 +19,7 @@ __all__ = [
     "Beat",
     "Begin",
     "ChildNews",
+    "ChildrenRest",
     "ControlRequest",
     "Dropped",
     "Due",
@@ -156,6 +157,10 @@ class ChildNews:
         """Say whose news, and what is to be recorded of it."""
         self.call = call
         self.event = event
+
+
+class ChildrenRest:
+    """All that is left to do for the children is to wait for their ends, so the workflow may rest."""
 
 
 class Renewed:

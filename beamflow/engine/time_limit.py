@@ -77,7 +77,8 @@ class TimeLimit:
         """End; raises TimeoutError in place of the cancellation that the limit has sent."""
         if self._timer is not None:
             self._timer.cancel()
-        task = self._task
+        self._give_up = None  # it has this limit: what has ended is not left to the collector
+        task, self._task = self._task, None
         if not self.expired or task is None:
             return
         if task.uncancel() <= self._cancels and isinstance(error, asyncio.CancelledError):

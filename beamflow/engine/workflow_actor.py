@@ -25,6 +25,7 @@ from beamflow.engine.messages import (
     Beat,
     Begin,
     ChildNews,
+    ChildrenRest,
     ControlRequest,
     Dropped,
     Due,
@@ -202,10 +203,10 @@ class WorkflowActor(Actor):
         services = self.services
         self.services.leave(self.workflow_id, self.ref)
         self._pending.close()
-        del (
-            self._pending,
-            self._children,
-        )  # they have this actor: what has ended is not left to the collector
+        if self._children is not None:
+            self._children.leave()
+        # they have this actor: what has ended is not left to the collector
+        del self._pending, self._children
         if self._execution is not None:
             self._execution.close()
         if isinstance(reason, FencedError):
@@ -378,7 +379,7 @@ class WorkflowActor(Actor):
                 if message.op not in self._code.calls:
                     return ()
                 return (StepHeartbeat(op=message.op, details=Raw(message.details)),)
-            case Renewed():
+            case Renewed() | ChildrenRest():
                 return ()
             case Leave():
                 self._is_told_to_leave = True

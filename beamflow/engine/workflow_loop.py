@@ -159,6 +159,7 @@ class WorkflowLoop(TaskHome):
                     redeliveries -= 1
                     self.ready.extend(self._set_aside)
                     self._set_aside = ()
+            ready = handle = None  # type: ignore[assignment] # an error has this frame, and they the task that has it
 
     def refuse_to_spin(self) -> NoReturn:
         """Raise `HostLoopError`: the code runs on and on."""

@@ -144,9 +144,19 @@ class WorkflowTask(asyncio.Task[Any]):
             self._guarded.evict()
         finally:
             asyncio.tasks._leave_task(self._home, self)
+        _tell_nobody(self)
+        waits_for = self._fut_waiter  # type: ignore[attr-defined] # unknown to typeshed
+        if waits_for is not None:
+            _tell_nobody(waits_for)
         # anyio keeps what it knows of a task, and with it the task, until the task is done
         anyio = sys.modules.get("anyio._backends._asyncio")
         getattr(anyio, "_task_states", {}).pop(self, None)
+
+
+def _tell_nobody(future: asyncio.Future[Any]) -> None:
+    """Drop the callbacks of a future that never ends: it and who waits for it hold each other."""
+    for callback, _ in future._callbacks or ():
+        future.remove_done_callback(callback)
 
 
 class _Evicted(BaseException):
@@ -193,6 +203,7 @@ class _Guarded(Coroutine[Any, Any, Any]):
             awaited = self.coro.throw(error)
         except BaseException:
             self._loop.tasks_by_number.pop(self.number, None)
+            del error  # it has this frame
             raise
         if awaited is None or getattr(awaited, "_loop", None) is self._loop:
             return awaited

@@ -280,6 +280,70 @@ async def test_a_parent_goes_back_to_sleep_and_wakes_nobody(
         assert await engine.handle("parent").result() == "child said hi"
 
 
+@pytest.mark.parametrize("idle_after", [0, 60])
+async def test_a_parent_that_was_woken_leaves_again(
+    memory: MemoryStore, clock: ManualClock, idle_after: float
+) -> None:
+    """By a restart or by a message: that it looks after its child does not keep it in memory."""
+
+    async def rested(engine: Engine) -> None:
+        await settle()
+        await clock.advance(idle_after + 1)
+        assert awake(engine) == set()
+
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=idle_after) as engine:
+        await engine.start(patient_parent, id="parent")
+        await rested(engine)
+    async with Engine(memory, workflows=ALL, clock=clock, idle_after=idle_after) as engine:
+        await rested(engine)
+        handle = engine.handle("parent")
+        await handle.pause()
+        await rested(engine)
+        await handle.resume()
+        await rested(engine)
+        await engine.handle("the child").signal("word", "hi")
+        assert await handle.result() == "child said hi"
+
+
+async def test_a_parent_leaves_once_its_child_is_told_to_end(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """A child that takes a day to end, and tells nothing meanwhile, keeps nobody in memory."""
+    tries: list[float] = []
+
+    @step
+    async def book() -> None:
+        pass
+
+    @book.compensation(retry=Retry(max_attempts=2, initial=DAY, jitter=0))
+    async def unbook(_none: None) -> None:
+        tries.append(clock.now())
+        if len(tries) == 1:
+            raise OSError("tomorrow")
+
+    @workflow
+    async def trip() -> None:
+        await book()
+        await receive("never")
+
+    @workflow
+    async def impatient() -> str:
+        try:
+            async with asyncio.timeout(10):
+                await trip()
+        except TimeoutError:
+            return "without it"
+        return "with it"
+
+    async with Engine(memory, workflows=[trip, impatient], clock=clock, idle_after=0) as engine:
+        handle = await engine.start(impatient)
+        await clock.advance(11)
+        assert len(tries) == 1
+        assert awake(engine) == set()
+        await clock.advance(DAY + 1)
+        assert await handle.result() == "without it"
+
+
 @pytest.mark.invariant("I13")
 async def test_a_child_that_ended_in_the_moment_of_a_crash(
     memory: MemoryStore, clock: ManualClock

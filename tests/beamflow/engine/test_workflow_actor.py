@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -229,60 +227,6 @@ async def test_an_actor_that_is_killed_comes_back(memory: MemoryStore, clock: Ma
         history = await handle.history()
         assert [one.seq for one in history] == list(range(1, len(history) + 1))
         assert len([one for one in history if isinstance(one.event, TimerStarted)]) == 1
-
-
-async def test_a_killed_actor_leaves_nothing_to_the_garbage_collector(
-    memory: MemoryStore, clock: ManualClock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """No coroutine of the code runs on, no task is destroyed while it waits."""
-    closed: list[str] = []
-
-    @workflow
-    async def careful() -> None:
-        try:
-            await asyncio.gather(receive("word"), asyncio.sleep(1000), note("x"))
-        finally:
-            closed.append("finally")
-            await note("y")
-
-    async with Engine(memory, workflows=[careful], clock=clock) as engine:
-        await engine.start(careful, id="one")
-        await settle()
-        for killed in range(1, 4):
-            actor(engine, "one").kill()
-            await settle()
-            assert closed == ["finally"] * killed
-            gc.collect()
-    gc.collect()
-    await settle()
-    assert not [record for record in caplog.records if record.levelname in {"ERROR", "CRITICAL"}]
-    assert ran == ["x one/2"]
-    assert closed == ["finally"] * 4
-
-
-async def test_an_actor_that_has_ended_is_not_left_to_the_garbage_collector(
-    memory: MemoryStore, clock: ManualClock
-) -> None:
-    """Whether its workflow was completed or it was killed: no cycle holds it.
-
-    Nor the code of one that was completed.
-    """
-    async with Engine(memory, workflows=[collect], clock=clock) as engine:
-        handle = await engine.start(collect, 1, id="one")
-        gc.disable()
-        try:
-            lives = [weakref.ref(actor(engine, "one")._cell.actor)]
-            actor(engine, "one").kill()
-            await settle()
-            lives.append(weakref.ref(actor(engine, "one")._cell.actor))
-            code = weakref.ref(lives[1]()._execution)
-            await handle.signal("word", "go")
-            assert await handle.result() == ["go"]
-            await settle()
-            assert [life() for life in lives] == [None, None]
-            assert code() is None
-        finally:
-            gc.enable()
 
 
 @pytest.mark.parametrize("durable", [False, True], ids=["before", "after"])
@@ -625,30 +569,3 @@ async def test_a_workflow_that_was_never_given_its_place_is_parked_once(
             with pytest.raises(WorkflowParkedError, match="result of workflow 'odd'"):
                 await handle.result()
         assert len(await engine.dead_letters.list(state=None)) == 1
-
-
-async def test_what_has_ended_leaves_nothing_to_the_collector(memory: MemoryStore) -> None:
-    """No cycle holds a workflow, its steps or their attempts: the collector is a quarter of the cost."""
-
-    @step
-    async def count(number: int) -> int:
-        return number + 1
-
-    @workflow
-    async def counts(number: int) -> int:
-        for _ in range(3):
-            number = await count(number)
-        return number
-
-    async with Engine(memory, workflows=[counts]) as engine:
-        await (await engine.start(counts, 1)).result()
-        await settle()
-        gc.collect()
-        gc.disable()
-        try:
-            for number in range(10):
-                await (await engine.start(counts, number)).result()
-            await settle()
-            assert gc.collect() < 10
-        finally:
-            gc.enable()
