@@ -55,6 +55,7 @@ class Children:
     __slots__ = (
         "_actor",
         "_begun",
+        "_given_up",
         "_never",
         "_services",
         "_tasks",
@@ -70,6 +71,7 @@ class Children:
         self._workflow_id = workflow_id
         self._tasks: dict[int, tuple[ChildCall, asyncio.Task[None]]] = {}
         self._begun: set[int] = set()
+        self._given_up: set[int] = set()
         self._never: set[int] = set()
         self._waits: dict[int, asyncio.Future[Event]] = {}
         self._telling = 0
@@ -95,15 +97,22 @@ class Children:
         return any(call.on_close != "abandon" or call.cancelled for call, _ in self._tasks.values())
 
     def start(self, call: ChildCall) -> None:
-        """Begin a child, or find the one there is; raises `UnknownWorkflowError`."""
+        """Begin a child, or find the one there is; raises `UnknownWorkflowError`.
+
+        What the code has come to by now is in the log. Later on, while the child is begun, the code
+        may have given it up and the log not have it yet: `cancel` tells.
+        """
         if call.op not in self._tasks and call.op not in self._never:
             workflow = call.workflow
             _ = self._services.definitions.get(workflow.name, workflow.version)
+            if call.cancelled:
+                self._given_up.add(call.op)
             self._tasks[call.op] = call, self._actor.spawn(self._see_through(call))
 
     def cancel(self, call: ChildCall) -> None:
         """Have a child that the code has given up end; one that has not begun does not begin."""
         call.cancelled = True
+        self._given_up.add(call.op)
         if call.op in self._begun:
             self._telling += 1
             _ = self._actor.spawn(self._told(call))
@@ -126,6 +135,7 @@ class Children:
         self._tasks.clear()
         self._waits.clear()
         self._begun.clear()
+        self._given_up.clear()
         self._never.clear()
 
     def events_of(self, news: ChildNews) -> tuple[Event, ...]:
@@ -138,6 +148,7 @@ class Children:
             del self._tasks[call.op]
             self._waits.pop(call.op, None)
             self._begun.discard(call.op)
+            self._given_up.discard(call.op)
         if event is None:
             self._never.add(call.op)
             return ()
@@ -145,7 +156,8 @@ class Children:
 
     async def _see_through(self, call: ChildCall) -> None:
         others = self._others
-        if call.cancelled and not call.recorded and not await others.exists(call.id):
+        given_up = self._given_up
+        if call.op in given_up and not call.recorded and not await others.exists(call.id):
             self._report(call, None)
             return
         # a child that sleeps is let sleep
@@ -163,7 +175,7 @@ class Children:
                     op=call.op, workflow=call.workflow.name, id=call.id, digest=call.digest
                 ),
             )
-        if call.cancelled:
+        if call.op in given_up:
             await self._tell(call)
         self._report(call, self._outcome(call, await self._end_of(call)))
 

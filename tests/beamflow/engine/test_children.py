@@ -14,6 +14,7 @@ from beamflow import (
     DefinitionError,
     Engine,
     Retry,
+    StoreUnavailableError,
     WorkflowCancelledError,
     WorkflowClosedError,
     WorkflowFailedError,
@@ -25,6 +26,7 @@ from beamflow import (
     workflow,
 )
 from beamflow.events import (
+    CancelRequested,
     ChildCompleted,
     ChildFailed,
     ChildStarted,
@@ -33,14 +35,15 @@ from beamflow.events import (
     WorkflowCancelled,
     WorkflowStarted,
 )
+from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
 from tests.beamflow.engine.journal import Journal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from beamflow.events import Event
     from beamflow.stores.base import Store
-    from beamflow.stores.memory import MemoryStore
 
     Reached = Callable[..., Awaitable[None]]
 
@@ -474,6 +477,52 @@ async def test_a_call_that_is_given_up_before_it_is_acted_on_begins_nothing() ->
         await handle.signal("end")
         await handle.result()
         assert await ids(engine) == ["one"]
+
+
+class SlowStarts(MemoryStore):
+    """Begins no child before it is let, and fails to record what a parent hears meanwhile."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=lambda: int(clock.now() * 1_000_000))
+        self.let = asyncio.Event()
+        self.failed = asyncio.Event()
+
+    async def append(
+        self, stream: str, expected: int, events: Sequence[Event], **options: Any
+    ) -> None:
+        if "/" in stream and not expected:
+            await self.let.wait()
+        elif not self.let.is_set() and isinstance(events[0], SignalReceived):
+            self.let.set()
+            await settle()
+            self.failed.set()
+            raise StoreUnavailableError("memory://", "down", "Try again")
+        await super().append(stream, expected, events, **options)
+
+
+async def test_a_child_is_told_of_nothing_that_its_parents_log_does_not_say(
+    clock: ManualClock,
+) -> None:
+    """The code gives up a child that is being begun, and that is not recorded: it never was so."""
+
+    @workflow
+    async def parent() -> str:
+        call = asyncio.create_task(patient())
+        if await receive("go on") == "without":
+            call.cancel()
+        return await call
+
+    store = SlowStarts(clock)
+    async with Engine(store, workflows=[parent, patient], clock=clock) as engine:
+        handle = await engine.start(parent, id="one")
+        with pytest.raises(StoreUnavailableError):
+            await handle.signal("go on", "without")
+        await store.failed.wait()
+        await handle.signal("go on", "with it")
+        await settle()
+        assert not await events_of(engine, "one/1", CancelRequested)
+        await engine.handle("one/1").signal("word", "here")
+        assert await handle.result() == "here"
 
 
 async def test_a_paused_parent_begins_no_child(memory: MemoryStore) -> None:
