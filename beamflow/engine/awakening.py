@@ -180,6 +180,8 @@ class Awakening:
         last = history[-1]
         if isinstance(last.event, Ended):
             history.append(await self._taken_back(stream, history, first))
+        elif self._retrial is not None:
+            self.settle()  # somebody else's has let it go on
         if self._started is not None and not self._parked:
             await self._check_not_parked(summary)
         if services.crashes.get(self._workflow_id, 0) >= CRASHES_MAX:

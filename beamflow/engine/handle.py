@@ -28,6 +28,7 @@ from beamflow.model.events import (
     WorkflowCancelled,
     WorkflowCompleted,
     WorkflowFailed,
+    WorkflowRetried,
     WorkflowStarted,
 )
 from beamflow.model.ids import checked_workflow_id
@@ -309,30 +310,40 @@ class WorkflowHandle(Conversation, Generic[R]):
             EngineStoppedError: likewise, the engine is stopping.
         """
         encode_json(note, "note of retry_from()")
-        again = False
+        failed_at: int | None = None
         while True:
             state = (await self._summary()).state
-            if again and state is WorkflowState.RUNNING:
+            if failed_at is not None and await self._was_retried(failed_at):
                 return
             if not allows(state, Control.RETRY):
                 raise refusal(self.id, state, Control.RETRY)
-            await self._retry_child(step, note)
-            if await self._workflows.retry(self.id, Retrial(step, note)):
+            failed_at = await self._retry_child(step, note)
+            if failed_at is None or await self._workflows.retry(self.id, Retrial(step, note)):
                 return
-            again = True
 
-    async def _retry_child(self, step: str | int | None, note: str) -> None:
-        """Send the child round again that the workflow is to wait for once more, if it failed."""
+    async def _was_retried(self, after: int) -> bool:
+        """Tell whether it has gone on since that event, whatever has become of it by now."""
+        news = await self._services.opened.read(self.id, after)
+        return any(isinstance(one.event, WorkflowRetried) for one in news)
+
+    async def _retry_child(self, step: str | int | None, note: str) -> int | None:
+        """Send the child round again that the workflow is to wait for once more, if it failed.
+
+        Returns:
+            The number of the event by which the workflow failed; None where somebody else has let it
+            go on meanwhile.
+        """
         summary = await self._summary()
         history = await self._services.opened.read(self.id, summary.run_seq - 1)
         if not isinstance(history[-1].event, WorkflowFailed):
-            return
+            return None
         place = what_failed(self.id, history, step)
         if place is not None and isinstance(place.event, ChildFailed):
             child = self._of(place.event.id)
             summary_of_child = await self._services.opened.summary(child.id)
             if summary_of_child is not None and allows(summary_of_child.state, Control.RETRY):
                 await child.retry_from(note=note)
+        return history[-1].seq
 
     def _of(self, workflow_id: str) -> WorkflowHandle[Any]:
         return WorkflowHandle(self._services, self._workflows, workflow_id, None)

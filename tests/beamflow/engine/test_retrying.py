@@ -24,13 +24,14 @@ from beamflow import (
     step,
     workflow,
 )
+from beamflow.engine.retrying import Retrial
 from beamflow.events import StepCompleted, StepFailed, WorkflowFailed, WorkflowRetried
 from supervision.testing import ManualClock, settle
 from tests.beamflow.engine.journal import Journal
 from tests.beamflow.engine.test_workflow_actor import GatedStore
 
 if TYPE_CHECKING:
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Store, Summary
     from beamflow.stores.memory import MemoryStore
 
 ran: list[str] = []
@@ -300,6 +301,59 @@ async def test_an_actor_that_is_started_again_does_not_retry_again(clock: Manual
         await settle()
         assert (await handle.status()).state is WorkflowState.FAILED
         assert [line[0] for line in ran] == list("abb")
+
+
+class SlowToLook(GatedStore):
+    """Lets one task wait for what the index shows, from a moment on."""
+
+    gate: asyncio.Event | None = None
+
+    async def summary(self, workflow_id: str) -> Summary | None:
+        task = asyncio.current_task()
+        if self.gate is not None and task is not None and task.get_name() == "asks":
+            await self.gate.wait()
+        return await super().summary(workflow_id)
+
+
+async def test_a_retry_that_is_not_acknowledged_is_known_by_the_log(clock: ManualClock) -> None:
+    """Its actor dies right after the append, and the workflow ends before anybody looks again."""
+    gated = SlowToLook(clock)
+    async with Engine(gated, workflows=[steps], clock=clock) as engine:
+        broken.add("b")
+        handle = await engine.start(steps, id="one")
+        await failed(handle)
+        broken.clear()
+        gated.after = WorkflowRetried
+        retrying = asyncio.create_task(handle.retry_from(), name="asks")
+        await gated.held.wait()
+        gated.after, gated.gate = None, asyncio.Event()
+        engine._services.actors["one"].kill()
+        assert await handle.result() == ["A", "B", "C"]
+        gated.gate.set()
+        await retrying
+        assert (await kinds(handle)).count("WorkflowRetried") == 1
+
+
+async def test_a_retry_that_comes_after_another_is_the_same(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """The workflow goes on already, and has left memory by now."""
+
+    @workflow
+    async def waits() -> str:
+        await work("a")
+        return await receive("word", str)
+
+    async with Engine(memory, workflows=[waits], clock=clock, idle_after=0) as engine:
+        broken.add("a")
+        handle = await engine.start(waits, id="one")
+        await failed(handle)
+        broken.clear()
+        await handle.retry_from()
+        await settle()
+        assert engine._services.actors == {}
+        assert await engine._workflows.retry("one", Retrial(None, ""))
+        assert (await kinds(handle)).count("WorkflowRetried") == 1
 
 
 # What is refused
