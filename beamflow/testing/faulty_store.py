@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
@@ -353,7 +353,8 @@ class FaultyStore:
 
     async def _lose_power(self, do: Callable[[], Awaitable[object]], details: Random) -> NoReturn:
         if details.random() < 0.5:  # noqa: PLR2004 - heads or tails
-            await do()
+            with suppress(Exception):  # refused or not, nobody hears of it
+                await do()
         self._cut()
         await asyncio.get_running_loop().create_future()
         raise AssertionError("there is power after all")
