@@ -331,6 +331,9 @@ class Engine:
     ) -> Page:
         """Return one page of what `find` iterates over, as of one moment.
 
+        It may hold fewer than ``limit``, even none, and not be the last one: what is looked at for
+        one page has a bound too. Only a ``cursor`` of None says that nothing comes behind it.
+
         Args:
             limit: how many at most, 1 to 10,000.
             after: the ``cursor`` of the page before, with the same filters; None for the first.

@@ -13,6 +13,7 @@ from beamflow.engine.forking import Snapshot, fork_of, snapshots_of
 from beamflow.engine.messages import ControlRequest, Waiting
 from beamflow.engine.parking import PARKED_BY, parked_error
 from beamflow.engine.retrying import Retrial, what_failed
+from beamflow.engine.search import find
 from beamflow.engine.steering import GRACE_S, refusal
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import (
@@ -33,7 +34,7 @@ from beamflow.model.events import (
 )
 from beamflow.model.ids import checked_workflow_id
 from beamflow.model.status import ACTIVE_STATES, OPEN_STATES, Control, WorkflowState, allows
-from beamflow.stores.base import LIMIT_MAX, Progress, WorkflowQuery
+from beamflow.stores.base import Progress, WorkflowQuery
 from supervision import ActorStoppedError
 
 if TYPE_CHECKING:
@@ -220,8 +221,8 @@ class WorkflowHandle(Conversation, Generic[R]):
             EngineStoppedError: likewise, the engine is stopping.
         """
         await self._control(Control.TERMINATE, None, reason)
-        query = WorkflowQuery(states=OPEN_STATES, parent=self.id, limit=LIMIT_MAX)
-        for child in (await self._services.opened.find(query)).items:
+        query = WorkflowQuery(states=OPEN_STATES, parent=self.id)
+        async for child in find(self._services, query):
             if child.on_close != "abandon":
                 with suppress(WorkflowClosedError):
                     await self._of(child.id).terminate(f"its parent {self.id!r} was terminated")

@@ -375,8 +375,10 @@ class Log(Protocol):
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries, in order of start (of id within the same microsecond).
 
-        A page is one moment of the store. Over several pages, a workflow that is there all the
-        time and matches all the time is seen exactly once.
+        A page is one moment of the store. It may hold fewer than the limit, even none, although
+        there are more, for a store may bound what it looks at for one page: only a cursor of None
+        says that it was the last. Over several pages, a workflow that is there all the time and
+        matches all the time is seen exactly once.
 
         Raises:
             ValueError: ``limit`` is not from 1 to `LIMIT_MAX`, ``after`` is no cursor, or there is

@@ -1,194 +1,220 @@
-"""From what is asked for to the statement that reads least.
+"""From what is asked for to the statements that read least, a bounded number of rows for each page.
 
 The rows come from stretches of an index, one for each state that is wanted, and the other conditions
-are looked up row by row; so each stretch is to be one of that condition which the fewest rows of the state
-meet. A statement is put together from fixed texts; what anybody has asked for is bound.
+are looked up row by row. So each stretch is to be one of that condition which the fewest rows meet where
+the page begins: the one of which so many rows reach furthest. Up to there the answer is complete; what
+is missing is read from there on, by what is rarest there, until so many rows were looked at that
+the page ends short of its limit.
 """
 
 from __future__ import annotations
 
-import enum
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from beamflow.model.status import WorkflowState
-from beamflow.stores.base import WorkflowQuery, bounds_of
-from beamflow.stores.sql import statement
+from beamflow.stores.base import Place, WorkflowQuery, bounds_of
+from beamflow.stores.sqlite import stretches
 from beamflow.stores.sqlite.labels import labels_of
+from beamflow.stores.sqlite.stretches import Arm, Shape, Source
 
-__all__ = ["Arm", "Finding", "Source"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-ENOUGH = 5_000
-"""Rows of a condition that are counted before it is taken for one that many meet."""
+    Execute = Callable[[str, dict[str, Any]], Any]
 
+__all__ = ["Finding", "Found"]
 
-class Source(enum.Enum):
-    """An index, and the rows of it that are read, for each state that is wanted.
+LOOKED_UP = (1_000, 2_000, 4_000, 8_000)
+"""Rows of a stretch that are read at a time where other conditions are looked up for each of them."""
 
-    Those of a prefix are in no order of states: they are read once, and the only ``wanted.state``
-    is all states in one.
-    """
+PASSED_OVER = (4_000, 8_000, 16_000, 32_000)
+"""Where the row itself tells whether it is meant: of a prefix and one more condition, or none."""
 
-    LABEL = """beamflow_labels AS c
-    WHERE
-      c.kind = :kind{label} AND c.name = :name{label} AND c.value = :value{label}
-      AND c.state = wanted.state"""
-    NAME = """beamflow_workflows AS c
-    WHERE c.workflow = :workflow AND c.version = wanted.version AND c.state = wanted.state"""
-    PREFIX = """beamflow_workflows AS c
-    WHERE
-      c.id >= :prefix AND c.id < :prefix || char(0x10ffff)
-      AND +c.state IN (SELECT value FROM json_each(wanted.state))"""
-    STATE = """beamflow_workflows AS c
-    WHERE c.state = wanted.state"""
+PREFIXED = 2_000
+"""From so many ids on a prefix is looked for in the order of start: each row in order of ids is a look
+into the table, which costs thirty times as much."""
+
+COUNTED = 5_000
+"""Both where all is counted."""
 
 
-class Arm(NamedTuple):
-    """A part of a statement: the states whose rows come from one source."""
+class Found(NamedTuple):
+    """What was read for a page: JSON arrays of summaries, and up to where if that is not all."""
 
-    source: Source
-    label: int = 0
-    """Which of the labels, if it is one."""
-
-
-class _Shape(NamedTuple):
-    """All that the text of a statement depends on."""
-
-    arms: tuple[Arm, ...]
-    labels: int
-    is_named: bool
-    has_prefix: bool
-    direction: str = ""
-
-
-_PIECES = {
-    name: statement("sqlite", name)
-    for name in ("wanted", "find", "found", "count", "counted", "probe")
-}
-_COUNT_ALL = statement("sqlite", "count_all")
-_BOUNDS = statement("sqlite", "within")
-_HAS_PREFIX = statement("sqlite", "has_prefix")
-_HAS_NAME = statement("sqlite", "has_name")
-_HAS_LABEL = statement("sqlite", "has_label")
-_probed = msgspec.json.Decoder(tuple[list[tuple[int, int, int]], int])
+    texts: list[str]
+    until: Place | None
 
 
 class Finding:
-    """One query on its way to its statement.
+    """One query and what it reads.
 
     Args:
         query: what is asked for; raises ValueError as `bounds_of` does.
 
     Attributes:
         arms: which states are read from where.
+        until: up to where they are read; None: to the end.
     """
 
     def __init__(self, query: WorkflowQuery) -> None:
         self._query = query
-        self._bounds = bounds_of(query)
+        self._low, self._high = bounds_of(query)
         self._labels = labels_of(query)
         states = WorkflowState if query.states is None else query.states
         self._states = [state.value for state in states]
+        self._versions = [query.version]
         self._conditions = [Arm(Source.LABEL, index) for index in range(len(self._labels))]
         if query.workflow is not None:
             self._conditions.append(Arm(Source.NAME))
-        first = self._conditions[0] if self._conditions else Arm(Source.STATE)
-        self.arms: dict[Arm, list[str]] = {first: self._states}
+        if not self._conditions:
+            self._conditions.append(Arm(Source.STATE))
+        several = len(self._conditions) > 1 or bool(query.id_prefix)
+        self._has_choice = several and bool(self._states)
+        self.arms: dict[Arm, list[str]] = {self._conditions[0]: self._states}
+        self.until: Place | None = None
 
-    @property
-    def probe(self) -> tuple[str, dict[str, Any]] | None:
-        """What to ask before it is known what to read; None where there is no choice."""
-        if not self._query.id_prefix and len(self._conditions) < 2:  # noqa: PLR2004 - of two there is a choice
-            return None
-        parameters = self._parameters() | {
-            "states": _json(self._states),
-            "labels": _json(self._labels),
-            "enough": ENOUGH,
-            "prefix": self._query.id_prefix or None,
-            "workflow": self._query.workflow,
-            "version": self._query.version,
-        }
-        return _PIECES["probe"], parameters
+    def page(self, execute: Execute, limit: int) -> Found:
+        """Read up to so many summaries, all of one moment if all is executed in one transaction."""
+        self._look_up_versions(execute)
+        texts: list[str] = []
+        for enough in self._pieces():
+            if self._has_choice:
+                self.choose(execute, enough, PREFIXED)
+            number, text = execute(*self.finding(limit))
+            texts.append(text)
+            limit -= number
+            if limit <= 0 or self.until is None:
+                return Found(texts, None)
+            self._go_on(self.until)
+        return Found(texts, self.until)
 
-    def probed(self, answer: str) -> None:
-        """Take the answer to `probe`: how many rows of each state meet each condition; the prefix."""
-        counted, prefixed = _probed.decode(answer)
-        number = {(state, place): rows for state, place, rows in counted}
-        fewest = 0 if self._conditions else ENOUGH
-        if self._conditions and self._states:
-            self.arms = {}
-            for index, state in enumerate(self._states):
-                places = range(len(self._conditions))
-                place = min(places, key=lambda place: number[index, place])
-                self.arms.setdefault(self._conditions[place], []).append(state)
-                fewest += number[index, place]
-        if self._query.id_prefix and prefixed < min(fewest, ENOUGH):
-            self.arms = {Arm(Source.PREFIX): [_json(self._states)]}
-
-    def find(self, limit: int) -> tuple[str, dict[str, Any]]:
-        """Return the statement of a page, and what to bind."""
-        shape = self._shape("DESC" if self._query.newest_first else "ASC")
-        return _statement("find", shape), {**self._parameters(), "limit": limit}
-
-    def count(self) -> tuple[str, dict[str, Any]]:
-        """Return the statement that counts, and what to bind."""
+    def count(self, execute: Execute) -> str:
+        """Count all of them, as JSON: how many in each state."""
         if self._query == WorkflowQuery(states=self._query.states):
-            return _COUNT_ALL, {"states": _json(self._states)}
-        return _statement("count", self._shape()), self._parameters()
+            (text,) = execute(stretches.COUNT_ALL, {"states": _json(self._states)})
+            return str(text)
+        self._look_up_versions(execute)
+        if self._has_choice:
+            self.choose(execute, COUNTED, COUNTED)
+            self.until = None
+        (text,) = execute(*self.counting())
+        return str(text)
 
-    def _shape(self, direction: str = "") -> _Shape:
+    def choose(self, execute: Execute, enough: int, prefixed: int) -> None:
+        """Choose for each state what reaches furthest with so many rows; the nearest of these ends it.
+
+        A prefix that fewer ids have than ``prefixed`` is read instead, to the end.
+        """
+        self.arms, self.until = {}, None
+        for state in [*self._states]:
+            arm, place = self._furthest(execute, state, enough)
+            self.arms.setdefault(arm, []).append(state)
+            if place is not None:
+                self.until = place
+                self._states.remove(state)
+                self._states.insert(0, state)  # it ends the others earlier than they would it
+        if self.until is not None and self._has_few_ids(execute, prefixed):
+            self.arms, self.until = {Arm(Source.PREFIX): [_json(self._states)]}, None
+
+    def finding(self, limit: int) -> tuple[str, dict[str, Any]]:
+        """Return the statement of a page as far as it is read, and what to bind."""
+        return stretches.finding(self._shape()), self._parameters() | {
+            "wanted": self._wanted(),
+            "limit": limit,
+        }
+
+    def counting(self) -> tuple[str, dict[str, Any]]:
+        """Return the statement that counts all, and what to bind."""
+        return stretches.counting(self._shape()), self._parameters() | {"wanted": self._wanted()}
+
+    def _pieces(self) -> Sequence[int]:
+        if not self._has_choice:
+            return (0,)
+        return PASSED_OVER if len(self._conditions) == 1 else LOOKED_UP
+
+    def _look_up_versions(self, execute: Execute) -> None:
         query = self._query
-        arms, labels = tuple(self.arms), len(self._labels)
-        return _Shape(arms, labels, query.workflow is not None, bool(query.id_prefix), direction)
+        if query.workflow is not None and query.version is None:
+            (text,) = execute(stretches.VERSIONS, {"workflow": query.workflow})
+            self._versions = msgspec.json.decode(text)
+
+    def _furthest(self, execute: Execute, state: str, enough: int) -> tuple[Arm, Place | None]:
+        """Return what reaches furthest for a state, and how far; None: no less far than another state."""
+        furthest: tuple[Arm, Place] | None = None
+        for arm in self._conditions:
+            place = self._reach(execute, arm, state, enough)
+            if place is None:
+                return arm, None
+            if furthest is None or self._nearest(place, furthest[1]) != place:
+                furthest = arm, place
+        assert furthest is not None
+        return furthest
+
+    def _reach(self, execute: Execute, arm: Arm, state: str, enough: int) -> Place | None:
+        sql = stretches.reaching(arm, newest_first=self._query.newest_first)
+        parameters = self._parameters() | {"state": state, "enough": enough}
+        versions = self._versions if arm.source is Source.NAME else [None]
+        places = (execute(sql, parameters | {"version": version}) for version in versions)
+        there = [place for place in places if place is not None]
+        return self._nearest(*there) if there else None
+
+    def _has_few_ids(self, execute: Execute, prefixed: int) -> bool:
+        if not self._query.id_prefix:
+            return False
+        parameters = {"prefix": self._query.id_prefix, "prefixed": prefixed}
+        (ids,) = execute(stretches.PREFIXED, parameters)
+        return bool(ids < prefixed)
+
+    def _nearest(self, *places: Place) -> Place:
+        return max(places) if self._query.newest_first else min(places)
+
+    def _go_on(self, place: Place) -> None:
+        if self._query.newest_first:
+            self._high = place
+        else:
+            self._low = place
+
+    def _shape(self) -> Shape:
+        query = self._query
+        return Shape(
+            arms=tuple(self.arms),
+            labels=len(self._labels),
+            is_named=query.workflow is not None,
+            has_version=query.version is not None,
+            has_prefix=bool(query.id_prefix),
+            newest_first=query.newest_first,
+        )
+
+    def _wanted(self) -> str:
+        return _json(
+            [
+                (number, state, version)
+                for number, (arm, states) in enumerate(self.arms.items())
+                for state in states
+                for version in (self._versions if arm.source is Source.NAME else [None])
+            ]
+        )
 
     def _parameters(self) -> dict[str, Any]:
         query = self._query
-        (low_time, low_id), (high_time, high_id) = self._bounds
-        arms = list(self.arms.items())
-        named = [number for number, (arm, _) in enumerate(arms) if arm.source is Source.NAME]
+        low, high = self._low, self._high
+        if self.until is not None:
+            low, high = (self.until, high) if query.newest_first else (low, self.until)
         parameters: dict[str, Any] = {
-            "wanted": _json([(n, state) for n, (_, states) in enumerate(arms) for state in states]),
-            "named": query.workflow if named else None,
-            "named_arm": named[0] if named else -1,
             "workflow": query.workflow,
             "version": query.version,
             "prefix": query.id_prefix or None,
-            "low_time": low_time,
-            "low_id": low_id,
-            "high_time": high_time,
-            "high_id": high_id,
+            "low_time": low[0],
+            "low_id": low[1],
+            "high_time": high[0],
+            "high_id": high[1],
         }
         for index, label in enumerate(self._labels):
             for part, text in zip(("kind", "name", "value"), label, strict=True):
                 parameters[f"{part}{index}"] = text
         return parameters
-
-
-@lru_cache(maxsize=256)
-def _statement(name: str, shape: _Shape) -> str:
-    part = _PIECES["found" if name == "find" else "counted"]
-    arms = "\n    UNION ALL\n".join(
-        part.format(matching=_matching(arm, shape), arm=number, direction=shape.direction)
-        for number, arm in enumerate(shape.arms)
-    )
-    return _PIECES[name].format(wanted=_PIECES["wanted"], arms=arms, direction=shape.direction)
-
-
-def _matching(arm: Arm, shape: _Shape) -> str:
-    """Return where rows come from, and what else they have to meet."""
-    texts = [arm.source.value.format(label=arm.label), _BOUNDS]
-    if shape.has_prefix and arm.source is not Source.PREFIX:
-        texts.append(_HAS_PREFIX)
-    if shape.is_named and arm.source is not Source.NAME:
-        texts.append(_HAS_NAME)
-    texts += [
-        _HAS_LABEL.format(label=index)
-        for index in range(shape.labels)
-        if arm != Arm(Source.LABEL, index)
-    ]
-    return "".join(texts)
 
 
 def _json(value: object) -> str:

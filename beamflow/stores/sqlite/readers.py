@@ -1,22 +1,26 @@
-"""The connections that read: each statement is a transaction of its own, over in moments."""
+"""The connections that read: each transaction is a statement, or a few, and over in moments."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from beamflow.stores.sqlite.problems import code_of, unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     import aiosqlite
 
     from beamflow.errors import StoreUnavailableError
 
+    Execute = Callable[[str, dict[str, Any]], Any]
+
 __all__ = ["Readers"]
+
+T = TypeVar("T")
 
 
 class Readers:
@@ -78,6 +82,23 @@ class Readers:
 
     async def row(self, sql: str, parameters: dict[str, object]) -> Any:
         """Execute a statement and return its first row, or None; raises `StoreUnavailableError`."""
+        rows = await self._reading_with(lambda one: one.execute_fetchall(sql, parameters))
+        return next(iter(rows), None)
+
+    async def at_one_moment(self, read: Callable[[Execute], T]) -> T:
+        """Call a function that executes several statements, all of which see the same moment.
+
+        It is called in the thread of a connection, with what executes a statement and returns its
+        first row. Raises `StoreUnavailableError`.
+        """
+
+        def begin(one: aiosqlite.Connection) -> Awaitable[T]:
+            execute: Callable[..., Awaitable[T]] = one._execute  # noqa: SLF001 - it has no call for a function in its thread
+            return execute(_in_transaction, one._conn, read)  # noqa: SLF001 - as above
+
+        return await self._reading_with(begin)
+
+    async def _reading_with(self, call: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
         while self._held is not None:
             await self._held.wait()
         if not self._connections:
@@ -85,7 +106,7 @@ class Readers:
         self._connections.rotate()
         self._reading += 1
         try:
-            rows = await self._connections[0].execute_fetchall(sql, parameters)
+            return await call(self._connections[0])
         except (sqlite3.Error, ValueError) as error:
             failure = unavailable(self._store, error)
             if code_of(error) == sqlite3.SQLITE_IOERR:
@@ -95,4 +116,15 @@ class Readers:
             self._reading -= 1
             if self._when_still is not None and not self._reading:
                 self._when_still()
-        return next(iter(rows), None)
+
+
+def _in_transaction(connection: sqlite3.Connection, read: Callable[[Execute], T]) -> T:
+    def execute(sql: str, parameters: dict[str, Any]) -> Any:
+        return connection.execute(sql, parameters).fetchone()
+
+    connection.execute("BEGIN")
+    try:
+        return read(execute)
+    finally:
+        if connection.in_transaction:  # an error may have ended it
+            connection.execute("ROLLBACK")

@@ -30,7 +30,7 @@ from beamflow.stores.base import (
 )
 from beamflow.stores.removal import Removable, RemovablePage
 from beamflow.stores.sql import statement
-from beamflow.stores.sqlite.finding import Finding
+from beamflow.stores.sqlite.finding import Finding, Found
 from beamflow.stores.sqlite.problems import code_of
 
 if TYPE_CHECKING:
@@ -109,16 +109,14 @@ class Reading:
 
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries. The port tells the contract."""
-        limit = checked_limit(query.limit)
-        sql, parameters = (await self._finding(query)).find(limit + 1)
-        (text,) = await self._read(sql, parameters)
-        return self._page(text, limit)
+        limit, finding = checked_limit(query.limit), Finding(query)
+        found = await self._readers.at_one_moment(lambda execute: finding.page(execute, limit + 1))
+        return self._page(found, limit)
 
     async def count(self, query: WorkflowQuery) -> dict[WorkflowState, int]:
         """Return how many workflows match, by state. The port tells the contract."""
         whole = msgspec.structs.replace(query, after=None)
-        row = await self._read(*(await self._finding(whole)).count())
-        return self._decoded(_counts, row[0])
+        return self._decoded(_counts, await self._readers.at_one_moment(Finding(whole).count))
 
     async def summary(self, workflow_id: str) -> Summary | None:
         """Return the summary of one workflow, or None."""
@@ -153,7 +151,7 @@ class Reading:
             "limit": checked_limit(limit) + 1,
         }
         (text,) = await self._read(_AWAKE, parameters)
-        return self._page(text, limit)
+        return self._page(Found([text], None), limit)
 
     async def kept(self, step: str, key: str, now: int) -> Kept | None:
         """Return the result that is shared under a key. The port tells the contract."""
@@ -217,19 +215,18 @@ class Reading:
         row = await self._read(_IS_REMOVING, {"stream": workflow_id})
         return None if row is None else int(row[0])
 
-    async def _finding(self, query: WorkflowQuery) -> Finding:
-        finding = Finding(query)
-        if finding.probe is not None:
-            (answer,) = await self._read(*finding.probe)
-            finding.probed(answer)
-        return finding
-
-    def _page(self, text: str, limit: int) -> Page:
-        """Return the page that ends before a summary too many, if there is one."""
-        items = [_in_order(summary) for summary in self._decoded(_summaries, text)]
-        last = items[limit - 1] if len(items) > limit else None
-        cursor = cursor_at(last.started_at, last.id) if last else None
-        return Page(items=tuple(items[:limit]), cursor=cursor)
+    def _page(self, found: Found, limit: int) -> Page:
+        """Return the page that ends before a summary too many, or where no more was looked at."""
+        items = [
+            _in_order(summary)
+            for text in found.texts
+            for summary in self._decoded(_summaries, text)
+        ]
+        if len(items) > limit:
+            last = items[limit - 1]
+            return Page(items=tuple(items[:limit]), cursor=cursor_at(last.started_at, last.id))
+        cursor = None if found.until is None else cursor_at(*found.until)
+        return Page(items=tuple(items), cursor=cursor)
 
     async def _read(self, sql: str, parameters: dict[str, object]) -> Any:
         return await self._readers.row(sql, parameters)

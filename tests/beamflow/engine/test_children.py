@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from beamflow.events import Event
-    from beamflow.stores.base import Store
+    from beamflow.stores.base import Page, Store, WorkflowQuery
 
     Reached = Callable[..., Awaitable[None]]
 
@@ -380,6 +380,38 @@ async def test_terminating_a_workflow_terminates_its_children() -> None:
             (end,) = await events_of(engine, workflow_id, WorkflowCancelled)
             assert end.terminated
             assert not await events_of(engine, workflow_id, StepCompleted)
+
+
+async def test_terminating_a_workflow_terminates_more_children_than_a_page_holds() -> None:
+    """Whatever the size of a page is."""
+
+    @workflow
+    async def child() -> None:
+        await receive("never")
+
+    @workflow
+    async def parent() -> None:
+        for number in range(LIMIT + 5):
+            await start_child(child, id=f"{number}", on_close="wait")
+        await receive("never")
+
+    async with Engine(PagedStore(clock=lambda: 0), workflows=[parent, child]) as engine:
+        handle = await engine.start(parent, id="one")
+        while await engine.count(workflow=child) < LIMIT + 5:
+            await settle()
+        await handle.terminate()
+        assert (await engine.counts())[WorkflowState.CANCELLED] == LIMIT + 6
+
+
+LIMIT = 7
+
+
+class PagedStore(MemoryStore):
+    """A store whose pages are short, as those of a store with other bounds may be."""
+
+    async def find(self, query: WorkflowQuery) -> Page:
+        """Return a short page."""
+        return await super().find(msgspec.structs.replace(query, limit=min(query.limit, LIMIT)))
 
 
 async def test_a_child_whose_parent_was_terminated_ends_when_it_comes_back() -> None:

@@ -1,5 +1,5 @@
       AND EXISTS (
         SELECT 1
-        FROM beamflow_workflows AS w
-        WHERE w.id = c.id AND w.workflow = :workflow AND w.version = coalesce(:version, w.version)
+        FROM beamflow_workflows AS w INDEXED BY beamflow_workflows_by_state
+        WHERE w.state = c.state AND w.started_at = c.started_at AND w.id = c.id AND w.workflow = :workflow
       )
