@@ -50,7 +50,7 @@ class Awake:
         """Begin with none."""
         self._clock = clock
         self._actors = actors
-        self._most = most
+        self._most = self._places = most
         self._crowd = most * 3 // 4
         self._idle_after_s = idle_after_s
         self._resting: dict[str, tuple[float, ActorRef]] = {}
@@ -68,7 +68,7 @@ class Awake:
     @property
     def is_full(self) -> bool:
         """Whether all places are taken."""
-        return len(self._actors) + self._coming >= self._most
+        return len(self._actors) + self._coming >= self._places
 
     def leaves_at_once(self, rest_us: int) -> bool:
         """Tell whether one who comes to a rest of so many microseconds does not wait to be asked."""
@@ -111,7 +111,7 @@ class Awake:
             EngineFullError: there is none, and this one does not wait.
             EngineStoppedError: the engine has stopped meanwhile.
         """
-        if not self._waiting and len(self._actors) + self._coming < self._most:
+        if not self._waiting and len(self._actors) + self._coming < self._places:
             self._coming += 1
             return
         if not wait and not self._resting:
@@ -140,6 +140,14 @@ class Awake:
 
     # For the engine
 
+    def make_room(self, held: int) -> None:
+        """Have a quarter of the places more, at most, while so many wait in theirs for their turn.
+
+        They may do so for long after the death of a process, and others are to go on meanwhile.
+        """
+        self._places = self._most + min(held, -(-self._most // 4))
+        self._admit()
+
     def begin(self) -> None:
         """Forget who was in memory: they all have gone, with what held them."""
         self._resting.clear()
@@ -159,7 +167,7 @@ class Awake:
     # Behind it
 
     def _admit(self) -> None:
-        while self._waiting and len(self._actors) + self._coming < self._most:
+        while self._waiting and len(self._actors) + self._coming < self._places:
             self._give(self._waiting.popleft())
 
     def _give(self, place: asyncio.Future[None]) -> None:

@@ -17,6 +17,7 @@ from beamflow.engine.dead_letters import DeadLetterQueue, DeadLetters
 from beamflow.engine.definitions import Definitions
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.others import OtherWorkflows
+from beamflow.engine.probation import Probation
 from beamflow.engine.recovery import recover
 from beamflow.engine.retention import Retention, retain
 from beamflow.engine.search import find, query_of
@@ -180,6 +181,7 @@ class Engine:
                 ChildSpec("dead_letters", lambda: DeadLetterQueue(services)),
                 ChildSpec("workflows", self._workflows.supervisor, type=ChildType.SUPERVISOR),
                 ChildSpec("sleepers", lambda: services.sleepers.run(self._workflows.wake_sleeper)),
+                ChildSpec("probation", lambda: Probation(services), restart=Restart.TRANSIENT),
                 ChildSpec("recovery", self._recover, restart=Restart.TRANSIENT),
                 *self._retaining(),
             ],

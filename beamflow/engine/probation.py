@@ -12,96 +12,152 @@ Workflows that sleep, or wait for a signal or a child, have no attempt under way
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from beamflow import log
 from beamflow.engine.messages import Poisoned, Waiting
-from beamflow.engine.suspects import judged, poisonous, turns
+from beamflow.engine.suspects import judged, poisonous, trail, turns
 from beamflow.engine.time_limit import TimeLimit
+from beamflow.errors import FencedError
 from beamflow.model.events import ProbationBegan, RecoveryBegan
 from beamflow.model.ids import RECOVERIES
-from supervision import ActorStoppedError
+from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
     from beamflow.engine.quarantine import Quarantine
     from beamflow.engine.services import Services
-    from beamflow.engine.suspects import Suspect, Turn
-    from beamflow.model.events import Event, Recorded
+    from beamflow.engine.suspects import Suspect, Trail, Turn
+    from beamflow.model.events import Event
 
 __all__ = ["Probation"]
 
+_NOTED_AT_ONCE = 500
 
-class Probation:
-    """Lets those who are held in quarantine go on, all that may.
+
+class Probation(Actor):
+    """Lets those who are held in quarantine go on, all that may; ends when none is held.
+
+    Whoever comes to be held is noted and judged at once, and goes on if it is not suspected: the
+    first do not wait for the last, and nobody for those who have their turns meanwhile. Suspects
+    wait until everybody has come, or until they have all places, and then have their turns.
+
+    Whoever is noted later than somebody else went on is none the worse: if the process dies in
+    between, it has not been at work.
 
     Args:
         services: what the engine's actors share.
-        quarantine: where they are held.
     """
 
-    def __init__(self, services: Services, quarantine: Quarantine) -> None:
+    def __init__(self, services: Services) -> None:
         """Begin with all of them held."""
         self._services = services
-        self._quarantine = quarantine
-        self._history: list[Recorded] | None = None
+        self._trail: Trail
         self._seq = 0
         self._time = 0
-        self._seen: set[str] = set()
+        self._noting = asyncio.Lock()
+        self._have_come = False
         self._suspects: dict[str, Suspect] = {}
+        self._is_at_turns = False
 
-    async def admit(self, *, last: bool = False) -> None:
+    async def init(self) -> Continue | Ignore:
+        """Have nothing to do unless the owner before has died."""
+        quarantine = self._services.quarantine
+        if quarantine is None:
+            return IGNORE
+        history = await self._services.store.read(RECOVERIES)
+        if history:
+            self._seq, self._time = history[-1].seq, history[-1].time
+        self._trail = trail(history, quarantine.epoch - 1)
+        quarantine.judge_anew()
+        quarantine.news = self._look_again
+        return Continue(None)
+
+    async def handle_continue(self, _term: object) -> None:
+        """See to those whom an earlier life has left."""
+        await self._look()
+
+    async def handle_cast(self, _news: object) -> None:
+        """See to who is held by now."""
+        self.take_queued()
+        await self._look()
+
+    async def terminate(self, reason: object) -> None:
+        """Pass it on when the lease is lost."""
+        self._services.awake.make_room(0)
+        if isinstance(reason, FencedError):
+            self._services.fenced(reason)
+
+    def _look_again(self) -> None:
+        self.ref.cast(None)
+
+    @property
+    def _quarantine(self) -> Quarantine:
+        quarantine = self._services.quarantine
+        assert quarantine is not None
+        return quarantine
+
+    async def _look(self) -> None:
+        quarantine = self._quarantine
+        last = quarantine.all_have_come
+        if last and not self._have_come:
+            await self._have_all_come()
+        await self._admit(last=last)
+        if self._is_at_turns:
+            return
+        if self._suspects and (last or quarantine.is_full):
+            self._is_at_turns = True
+            _ = self.spawn(self._let_go(), name="turns")
+        elif last and not self._suspects:
+            self._services.quarantine = None
+            raise Stop("normal")
+
+    async def _have_all_come(self) -> None:
+        """Wait until whoever is in memory has begun what it is at, or is held before it."""
+        for ref in tuple(self._services.actors.values()):
+            with suppress(ActorStoppedError):
+                await ref.call(Waiting(), timeout=None)  # it has been woken for good
+        self._have_come = True
+
+    async def _admit(self, *, last: bool) -> None:
         """Note those who are held by now, and let those go on who are not suspected.
-
-        Called again and again while workflows come into memory, so that the first do not wait for
-        the last. Whoever is noted later than somebody else went on is none the worse: if the process
-        dies in between, it has not been at work.
 
         Args:
             last: whether nobody is to be held any more who comes from here on.
         """
-        services, quarantine = self._services, self._quarantine
-        for workflow_id, ref in tuple(services.actors.items()):
-            if workflow_id not in self._seen:
-                self._seen.add(workflow_id)
-                with suppress(ActorStoppedError):
-                    await ref.call(Waiting(), timeout=None)  # it has been woken for good
-        if self._history is None:
-            self._history = await services.store.read(RECOVERIES)
-            if self._history:
-                self._seq, self._time = self._history[-1].seq, self._history[-1].time
-        held = {key: seq for key, seq in quarantine.held.items() if key not in self._suspects}
+        quarantine = self._quarantine
+        arrived = [*quarantine.take_arrived().items()]
         if last:  # at this moment: whoever came to be held later would stay so
             quarantine.hold_no_more()
-        suspects = judged(held, self._history, quarantine.epoch - 1)
-        if suspects:
+        for at in range(0, len(arrived), _NOTED_AT_ONCE):
+            suspects = judged(dict(arrived[at : at + _NOTED_AT_ONCE]), self._trail)
             under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
             await self._note(RecoveryBegan(under_way=under_way))
-        for workflow_id in poisonous(suspects):
-            await self._park(workflow_id, suspects.pop(workflow_id).deaths)
-        quarantine.open(key for key, one in suspects.items() if one.deaths == 1)
-        self._suspects |= {key: one for key, one in suspects.items() if one.deaths > 1}
+            for workflow_id in poisonous(suspects):
+                await self._park(workflow_id, suspects.pop(workflow_id).deaths)
+            quarantine.open(key for key, one in suspects.items() if one.deaths == 1)
+            self._suspects |= {key: one for key, one in suspects.items() if one.deaths > 1}
+        self._make_room()
 
-    async def let_go(self) -> None:
-        """Let the suspects go on, each group in its turn; returns when none of them is held."""
+    def _make_room(self) -> None:
+        self._services.awake.make_room(len(self._quarantine.held))
+
+    async def _let_go(self) -> None:
+        """Let the suspects go on that there are by now, each group in its turn."""
         suspects, self._suspects = self._suspects, {}
         order = turns(suspects, self._services.random.random())
-        if order:
-            log.warning(
-                "workflows_on_probation",
-                workflow_ids=[key for turn in order for key in turn.workflows],
-                deaths=max(one.deaths for one in suspects.values()),
-                seconds=sum(turn.wait_s + turn.window_s for turn in order),
-            )
+        log.warning(
+            "workflows_on_probation",
+            workflow_ids=[key for turn in order for key in turn.workflows],
+            deaths=max(one.deaths for one in suspects.values()),
+            seconds=sum(turn.wait_s + turn.window_s for turn in order),
+        )
         for turn in order:
             await self._watch(turn)
-        if order:
-            await self._note(ProbationBegan(workflows=()))
-
-    async def end(self) -> None:
-        """Let all go on, now that everybody has come who was at work; returns when none is held."""
-        await self.admit(last=True)
-        await self.let_go()
+        await self._note(ProbationBegan(workflows=()))
+        self._is_at_turns = self._quarantine.is_full = False
+        self._look_again()
 
     async def _watch(self, turn: Turn) -> None:
         """Let a group go on; return when each of it has got on, or some time has passed."""
@@ -112,6 +168,7 @@ class Probation:
         await self._note(ProbationBegan(workflows=turn.workflows))
         followers = {key: services.follow(key) for key in turn.workflows}
         self._quarantine.open(turn.workflows)
+        self._make_room()
         try:
             with suppress(TimeoutError), TimeLimit(services.clock, turn.window_s):
                 for follower in followers.values():
@@ -129,8 +186,9 @@ class Probation:
 
     async def _note(self, event: Event) -> None:
         services = self._services
-        self._time = max(services.now(), self._time)
-        await services.store.append(
-            RECOVERIES, self._seq, [event], time=self._time, epoch=services.epoch
-        )
-        self._seq += 1
+        async with self._noting:
+            self._time = max(services.now(), self._time)
+            await services.store.append(
+                RECOVERIES, self._seq, [event], time=self._time, epoch=services.epoch
+            )
+            self._seq += 1

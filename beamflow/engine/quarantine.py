@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Quarantine"]
 
@@ -20,12 +20,19 @@ class Quarantine:
     Attributes:
         epoch: that epoch.
         held: the workflows that have attempts to make, with the last event of their log.
+        is_full: whether those who were at work wait for places that the held have.
+        all_have_come: whether everybody was woken who was at work.
+        news: called when any of these has changed.
     """
 
     def __init__(self, epoch: int) -> None:
         """Let nobody pass."""
         self.epoch = epoch
         self.held: dict[str, int] = {}
+        self._arrived: dict[str, int] = {}
+        self.is_full = False
+        self.all_have_come = False
+        self.news: Callable[[], object] = bool
         self._gates: dict[str, asyncio.Event] = {}
         self._free: set[str] = set()
         self._is_closed = True
@@ -38,8 +45,30 @@ class Quarantine:
             seq: the last event of its log when it was woken.
         """
         if workflow_id in self._gates or (self._is_closed and workflow_id not in self._free):
-            self.held[workflow_id] = seq
+            if workflow_id not in self.held:
+                self.held[workflow_id] = self._arrived[workflow_id] = seq
+                self.news()
             await self._gates.setdefault(workflow_id, asyncio.Event()).wait()
+
+    def take_arrived(self) -> dict[str, int]:
+        """Return those who have come to be held since the last time."""
+        arrived, self._arrived = self._arrived, {}
+        return arrived
+
+    def judge_anew(self) -> None:
+        """Have all who are held count as just arrived."""
+        self._arrived = {**self.held}
+
+    def fill(self) -> None:
+        """Say that there is no place left for others."""
+        if not self.is_full:
+            self.is_full = True
+            self.news()
+
+    def complete(self) -> None:
+        """Say that everybody was woken who was at work."""
+        self.all_have_come = True
+        self.news()
 
     def hold_no_more(self) -> None:
         """Let whoever comes from here on pass; those who are held still are."""

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from beamflow import log
 from beamflow.engine.parking import parked_error
-from beamflow.engine.probation import Probation
 from beamflow.model.events import DeadLetterReason
 from beamflow.model.status import ACTIVE_STATES, WorkflowState
 from beamflow.stores.base import DeadLetterQuery
@@ -39,18 +38,14 @@ async def recover(services: Services, workflows: Workflows) -> None:
     """
     woken = 0
     quarantine = services.quarantine
-    probation = None if quarantine is None else Probation(services, quarantine)
     for state in ACTIVE_STATES:
         after = None
         while True:
             page = await services.store.awake(state, services.now(), after=after, limit=_AT_A_TIME)
             for summary in page.items:
-                if probation is not None and services.awake.is_full:
-                    await probation.admit()
-                    await probation.let_go()
+                if quarantine is not None and services.awake.is_full:
+                    quarantine.fill()
                 woken += await workflows.wake(summary.id, summary)
-            if probation is not None:
-                await probation.admit()
             after = page.cursor
             if after is None:
                 break
@@ -65,9 +60,8 @@ async def recover(services: Services, workflows: Workflows) -> None:
             break
     await _tell_waiters(services)
     log.info("workflows_recovered", count=woken)
-    if probation is not None:
-        await probation.end()
-        services.quarantine = None
+    if quarantine is not None:
+        quarantine.complete()
 
 
 async def _tell_waiters(services: Services) -> None:

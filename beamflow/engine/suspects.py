@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from beamflow.model.events import Recorded
 
-__all__ = ["Suspect", "Turn", "judged", "poisonous", "turns"]
+__all__ = ["Suspect", "Trail", "Turn", "judged", "poisonous", "trail", "turns"]
 
 ALONE_MAX = 5
 DRAWS = 32
@@ -38,6 +38,15 @@ class Suspect(NamedTuple):
     """Whether it was in the group that had just begun when the process died last."""
 
 
+class Trail(NamedTuple):
+    """What the owner of a process that died had noted."""
+
+    under_way: Mapping[str, Suspect]
+    """Whose attempts were under way."""
+    on_probation: tuple[str, ...]
+    """Which of them had their turn when it died."""
+
+
 class Turn(NamedTuple):
     """When some of the suspects go on."""
 
@@ -48,29 +57,40 @@ class Turn(NamedTuple):
     """Seconds for which nobody else goes on, unless each of them gets on before."""
 
 
-def judged(held: Mapping[str, int], history: Sequence[Recorded], died: int) -> dict[str, Suspect]:
-    """Tell what is known of each workflow that is held.
+def trail(history: Sequence[Recorded], died: int) -> Trail:
+    """Tell what the owner that has died had noted.
 
     Args:
-        held: the last event of each one's log.
-        history: what earlier recoveries have noted.
-        died: epoch of the owner that has died; what older ones have noted does not count.
+        history: what all recoveries have noted.
+        died: epoch of that owner; what older ones have noted does not count.
     """
-    before: dict[str, tuple[int, int, int]] = {}
+    under_way: dict[str, Suspect] = {}
     on_probation: tuple[str, ...] = ()
     for recorded in history:
         if recorded.epoch == died:
             match recorded.event:
-                case RecoveryBegan(under_way=under_way):
-                    before, on_probation = before | under_way, ()
+                case RecoveryBegan():
+                    for key, noted in recorded.event.under_way.items():
+                        under_way[key] = Suspect(*noted)
                 case ProbationBegan(workflows=workflows):
                     on_probation = workflows
                 case _:
                     pass
+    return Trail(under_way, on_probation)
+
+
+def judged(held: Mapping[str, int], trail: Trail) -> dict[str, Suspect]:
+    """Tell what is known of each workflow that is held.
+
+    Args:
+        held: the last event of each one's log.
+        trail: what the owner that has died had noted.
+    """
+    on_probation = trail.on_probation
     found: dict[str, Suspect] = {}
     for workflow_id, seq in held.items():
-        last = Suspect(*before.get(workflow_id, (0, 0, 0)))
-        if last.seq != seq:
+        last = trail.under_way.get(workflow_id)
+        if last is None or last.seq != seq:
             found[workflow_id] = Suspect(seq, 1, 0)
             continue
         alone = last.alone + 1 if on_probation == (workflow_id,) else 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from itertools import count
+from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -21,8 +22,10 @@ from beamflow.engine.suspects import (
     WINDOW_S,
     WINDOW_S_MAX,
     Suspect,
+    Trail,
     judged,
     poisonous,
+    trail,
     turns,
 )
 from beamflow.model.events import Event, ProbationBegan, Recorded, RecoveryBegan
@@ -44,9 +47,9 @@ def noted(*events: Event, epoch: int = 7) -> list[Recorded]:
 
 def test_what_an_owner_before_the_dead_one_has_noted_does_not_count() -> None:
     history = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
-    assert judged({"a": 5}, history, died=7) == {"a": Suspect(5, 4, 2, is_near=True)}
-    assert judged({"a": 5}, history, died=8) == {"a": Suspect(5, 1, 0)}
-    assert judged({"a": 6}, history, died=7) == {"a": Suspect(6, 1, 0)}
+    assert judged({"a": 5}, trail(history, died=7)) == {"a": Suspect(5, 4, 2, is_near=True)}
+    assert judged({"a": 5}, trail(history, died=8)) == {"a": Suspect(5, 1, 0)}
+    assert judged({"a": 6}, trail(history, died=7)) == {"a": Suspect(6, 1, 0)}
 
 
 def test_only_who_was_alone_is_counted_as_alone() -> None:
@@ -55,8 +58,19 @@ def test_only_who_was_alone_is_counted_as_alone() -> None:
         history = noted(
             under_way, ProbationBegan(workflows=("a",)), ProbationBegan(workflows=group)
         )
-        assert judged({"a": 5}, history, died=7)["a"].alone == 0
-    assert judged({"a": 5}, noted(under_way), died=7)["a"].alone == 0
+        assert judged({"a": 5}, trail(history, died=7))["a"].alone == 0
+    assert judged({"a": 5}, trail(noted(under_way), died=7))["a"].alone == 0
+
+
+def test_who_comes_while_another_has_its_turn_takes_nothing_from_the_trail() -> None:
+    """Recovery goes on meanwhile; what it notes of others says nothing of whose turn it is."""
+    history = noted(
+        RecoveryBegan(under_way={"a": (5, 3, 1)}),
+        ProbationBegan(workflows=("a",)),
+        RecoveryBegan(under_way={"b": (9, 1, 0)}),
+    )
+    found = judged({"a": 5, "b": 9}, trail(history, died=7))
+    assert found == {"a": Suspect(5, 4, 2, is_near=True), "b": Suspect(9, 2, 0)}
 
 
 def test_a_first_death_gives_nobody_a_turn() -> None:
@@ -113,43 +127,67 @@ class Host:
     history: list[Recorded] = field(default_factory=list)
     epoch: int = 0
     deaths: int = 0
+    places: int = 10_000
+    """How many come into memory at once; the others come one after the other meanwhile."""
+    comes_s: float = 1.0
 
     def __post_init__(self) -> None:
         self._by_name = {job.name: job for job in self.jobs}
 
     def live(self, killed_s: float) -> None:
         """One life, ended by the host at that time, or by one of the jobs before."""
-        held = {job.name: job.seq for job in self.jobs if job.is_open}
-        suspects = judged(held, self.history, self.epoch)
+        noted = trail(self.history, self.epoch)
         self.epoch += 1
-        under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
-        notes: list[tuple[float, Event]] = [(0.0, RecoveryBegan(under_way=under_way))]
-        for name in poisonous(suspects):
-            del suspects[name]
-            self._job(name).parked = True
-        begins = {key: 0.0 for key, one in suspects.items() if one.deaths == 1}
-        now_s = 0.0
-        for turn in turns(suspects, self.draws.random()):
-            if turn.wait_s:
-                notes.append((now_s, ProbationBegan(workflows=())))
-                now_s += turn.wait_s
-            notes.append((now_s, ProbationBegan(workflows=turn.workflows)))
-            begins |= dict.fromkeys(turn.workflows, now_s)
-            got_on_s = max(self._job(name).first_end_s(now_s) for name in turn.workflows)
-            now_s = min(now_s + turn.window_s, got_on_s)
-        notes.append((now_s, ProbationBegan(workflows=())))
-        strikes = [begun_s + self._job(name).kills_after_s for name, begun_s in begins.items()]
+        self._notes: list[tuple[float, Event]] = []
+        self._begins: dict[str, float] = {}
+        at_once = [job for job in self.jobs if job.is_open]
+        late = [at_once.pop() for _ in range(max(0, len(at_once) - self.places))][::-1]
+        came_s = 0.0
+        suspects = self._judge(at_once, noted, came_s)
+        now_s = self._let_go(suspects, came_s)
+        suspects = {}
+        for job in late:
+            came_s += self.comes_s
+            suspects |= self._judge([job], noted, came_s)
+        self._let_go(suspects, max(now_s, came_s))
+        strikes = [
+            begun_s + self._job(name).kills_after_s for name, begun_s in self._begins.items()
+        ]
         died_s = min([killed_s, *strikes])
-        for name, begun_s in begins.items():
+        for name, begun_s in self._begins.items():
             job = self._job(name)
             job.waited_s = max(job.waited_s, begun_s)
             job.live(begun_s, died_s)
         self.deaths += died_s < NEVER
         self.history = [
             Recorded(stream=RECOVERIES, seq=seq, time=0, epoch=self.epoch, event=event)
-            for seq, (time_s, event) in enumerate(notes, 1)
+            for seq, (time_s, event) in enumerate(sorted(self._notes, key=itemgetter(0)), 1)
             if time_s <= died_s
         ]
+
+    def _judge(self, jobs: list[Job], noted: Trail, now_s: float) -> dict[str, Suspect]:
+        """Note those who have come, and let the innocent go on."""
+        suspects = judged({job.name: job.seq for job in jobs}, noted)
+        under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
+        self._notes.append((now_s, RecoveryBegan(under_way=under_way)))
+        for name in poisonous(suspects):
+            del suspects[name]
+            self._job(name).parked = True
+        self._begins |= {key: now_s for key, one in suspects.items() if one.deaths == 1}
+        return suspects
+
+    def _let_go(self, suspects: dict[str, Suspect], now_s: float) -> float:
+        """Give the suspects their turns; return when the last one is over."""
+        for turn in turns(suspects, self.draws.random()):
+            if turn.wait_s:
+                self._notes.append((now_s, ProbationBegan(workflows=())))
+                now_s += turn.wait_s
+            self._notes.append((now_s, ProbationBegan(workflows=turn.workflows)))
+            self._begins |= dict.fromkeys(turn.workflows, now_s)
+            got_on_s = max(self._job(name).first_end_s(now_s) for name in turn.workflows)
+            now_s = min(now_s + turn.window_s, got_on_s)
+        self._notes.append((now_s, ProbationBegan(workflows=())))
+        return now_s
 
     def _job(self, name: str) -> Job:
         return self._by_name[name]
@@ -207,6 +245,41 @@ def test_no_innocent_is_parked_whatever_kills_the_process(
         assert not any(job.is_open for job in host.jobs), seed
         longest_s = (2 * GROUPS_MAX + DRAWS) * WINDOW_S_MAX
         assert max(job.waited_s for job in host.jobs) <= longest_s, seed
+
+
+@pytest.mark.invariant("I26")
+@pytest.mark.parametrize("kills", HOSTS)
+def test_no_innocent_is_parked_where_others_come_meanwhile(
+    kills: Callable[[Random], Iterable[float]],
+) -> None:
+    """While suspects have their turns, those who were at work too come, and go on beside them."""
+    for seed in range(HOSTS_EACH):
+        draws = Random(seed)
+        host = Host(innocents(draws), Random(f"draws {seed}"))
+        host.places = draws.choice([1, 3, 10])
+        host.comes_s = draws.choice([0.01, 1.0])
+        schedule = iter(kills(draws))
+        for _ in range(draws.randint(1, 40)):
+            host.live(next(schedule))
+        host.live(NEVER)
+        assert [job.name for job in host.jobs if job.parked] == [], seed
+        assert not any(job.is_open for job in host.jobs), seed
+
+
+def test_a_killer_that_comes_while_others_have_their_turn_is_parked_alone() -> None:
+    """Whoever had the turn in which it struck is not taken for it in the end."""
+    for seed in range(100):
+        draws = Random(seed)
+        jobs = innocents(draws)
+        killer = Job("killer", [1.0], draws.choice([0.0, 0.5, 10.0]))
+        jobs.insert(draws.randint(0, len(jobs)), killer)
+        host = Host(jobs, Random(f"draws {seed}"))
+        host.places = draws.choice([1, 3, 10])
+        host.comes_s = draws.choice([0.01, 1.0])
+        for _ in range(40):
+            host.live(NEVER)
+        assert [job.name for job in host.jobs if job.parked] == ["killer"], seed
+        assert not any(job.is_open for job in host.jobs), seed
 
 
 @pytest.mark.parametrize("kills_after_s", [0.0, 0.7, 3.0, 50.0])
