@@ -20,12 +20,14 @@ from beamflow import log
 from beamflow.engine.messages import Poisoned, Waiting
 from beamflow.engine.suspects import judged, poisonous, trail, turns
 from beamflow.engine.time_limit import TimeLimit
-from beamflow.errors import FencedError
+from beamflow.errors import CorruptLogError, FencedError
 from beamflow.model.events import ProbationBegan, RecoveryBegan
 from beamflow.model.ids import RECOVERIES
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from beamflow.engine.quarantine import Quarantine
     from beamflow.engine.services import Services
     from beamflow.engine.suspects import Suspect, Trail, Turn
@@ -154,12 +156,12 @@ class Probation(Actor):
             seconds=sum(turn.wait_s + turn.window_s for turn in order),
         )
         for turn in order:
-            await self._watch(turn)
+            await self._watch(turn, suspects)
         await self._note(ProbationBegan(workflows=()))
         self._is_at_turns = self._quarantine.is_full = False
         self._look_again()
 
-    async def _watch(self, turn: Turn) -> None:
+    async def _watch(self, turn: Turn, suspects: Mapping[str, Suspect]) -> None:
         """Let a group go on; return when each of it has got on, or some time has passed."""
         services = self._services
         if turn.wait_s:
@@ -171,11 +173,22 @@ class Probation(Actor):
         self._make_room()
         try:
             with suppress(TimeoutError), TimeLimit(services.clock, turn.window_s):
-                for follower in followers.values():
-                    await follower.wait()
+                for key, follower in followers.items():
+                    await self._got_on(key, suspects[key].seq, follower)
         finally:
             for key, follower in followers.items():
                 services.unfollow(key, follower)
+
+    async def _got_on(self, workflow_id: str, seq: int, follower: asyncio.Event) -> None:
+        """Wait until something new is in the log; followers are told to look for other reasons too."""
+        news = None
+        while not news:
+            await follower.wait()
+            follower.clear()
+            try:
+                news = await self._services.store.read(workflow_id, seq)
+            except CorruptLogError:
+                return  # it goes no further, and is parked by whoever reads it next
 
     async def _park(self, workflow_id: str, deaths: int) -> None:
         ref = self._services.actors.get(workflow_id)

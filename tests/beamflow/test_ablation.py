@@ -223,16 +223,9 @@ ABLATIONS = [
         "engine/probation.py",
         """        if last:  # at this moment: whoever came to be held later would stay so
             quarantine.hold_no_more()
-        suspects = judged(held, self._history, quarantine.epoch - 1)
-        if suspects:
-            under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
-            await self._note(RecoveryBegan(under_way=under_way))
 """,
-        """        suspects = judged(held, self._history, quarantine.epoch - 1)
-        if suspects:
-            under_way = {key: (one.seq, one.deaths, one.alone) for key, one in suspects.items()}
-            await self._note(RecoveryBegan(under_way=under_way))
-        if last:
+        """        if last:
+            await self._note(ProbationBegan(workflows=()))
             quarantine.hold_no_more()
 """,
         f"{ENGINE}/test_probation.py::test_who_is_woken_while_the_held_are_noted_is_not_held",
@@ -341,6 +334,168 @@ ABLATIONS = [
         "epoch = epoch + 1",
         "epoch = max(epoch, 1)",
         f"{ENGINE}/test_faults.py::test_two_engines_whose_clocks_differ",
+    ),
+    Ablation(
+        "the word to a parent that sleeps",
+        "I13",
+        "engine/workflow_actor.py",
+        "            self.services.sleepers.wake(first.parent)",
+        "            pass",
+        f"{ENGINE}/test_awake.py::test_parents_and_children_sleep",
+    ),
+    Ablation(
+        "the look whether a run is about to begin",
+        "I13",
+        "engine/workflow_actor.py",
+        """            or code.ending
+            or code.rollbacks
+""",
+        """            or code.rollbacks
+""",
+        f"{ENGINE}/test_awake.py::test_a_new_run_that_is_about_to_begin",
+    ),
+    Ablation(
+        "the second look before one leaves",
+        "I13",
+        "engine/workflow_actor.py",
+        "if not self.has_queued() and self._is_at_rest() and sleep == self._sleep():",
+        "if True:",
+        f"{ENGINE}/test_awake.py::test_a_child_that_ends_while_its_parent_leaves",
+    ),
+    Ablation(
+        "the note of who is to be woken",
+        "I16",
+        "engine/workflow_actor.py",
+        "self.services.sleepers.slept(self.workflow_id, sleep.until)",
+        "pass",
+        f"{ENGINE}/test_awake.py::test_time_wakes_who_sleeps",
+    ),
+    Ablation(
+        "the start and what follows in one append",
+        "I3",
+        "engine/workflow_actor.py",
+        """            await self._take([awakening.begin()], [])
+""",
+        """            await self._stream.record(*awakening.events)
+            return False
+""",
+        f"{ENGINE}/test_patches.py::test_an_answer_is_in_the_log_with_what_the_question_followed",
+    ),
+    Ablation(
+        "the end of the tries of a start",
+        "I26",
+        "engine/workflow_actor.py",
+        "if self.services.crashes.get(self.workflow_id, 0) + 1 >= CRASHES_MAX:",
+        "if False:",
+        f"{ENGINE}/test_workflow_actor.py::test_a_start_that_breaks_its_actor_is_not_tried_for_ever",
+    ),
+    Ablation(
+        "the judgement of each as it comes",
+        "I26",
+        "engine/probation.py",
+        """        await self._admit(last=last)
+""",
+        """        if last:
+            await self._admit(last=last)
+""",
+        f"{ENGINE}/test_probation.py::test_the_first_do_not_wait_for_the_last",
+    ),
+    Ablation(
+        "turns beside recovery",
+        "I26",
+        "engine/probation.py",
+        """            _ = self.spawn(self._let_go(), name="turns")
+""",
+        """            await self._let_go()
+""",
+        f"{ENGINE}/test_probation.py::test_nobody_waits_for_those_who_wait_for_their_turn",
+    ),
+    Ablation(
+        "room beside those who are held",
+        "I26",
+        "engine/awake.py",
+        "self._places = self._most + min(held, -(-self._most // 4))",
+        "self._places = self._most",
+        f"{ENGINE}/test_probation.py::test_nobody_waits_for_those_who_wait_for_their_turn",
+    ),
+    Ablation(
+        "the wait for a place",
+        "I32",
+        "engine/awake.py",
+        "        if not self._waiting and len(self._actors) + self._coming < self._places:",
+        "        if True:",
+        f"{ENGINE}/test_awake.py::test_a_start_waits_for_a_place",
+    ),
+    Ablation(
+        "the place that is given back",
+        "I32",
+        "engine/awake.py",
+        """        self._resting.pop(workflow_id, None)
+        if self._waiting:
+            self._admit()
+""",
+        """        self._resting.pop(workflow_id, None)
+""",
+        f"{ENGINE}/test_awake.py::test_a_start_waits_for_a_place",
+    ),
+    Ablation(
+        "the look whether a parent rests",
+        "I37",
+        "engine/children.py",
+        "            self._actor.ref.cast(ChildrenRest())",
+        "            pass",
+        f"{ENGINE}/test_awake.py::test_a_parent_that_was_woken_leaves_again",
+    ),
+    Ablation(
+        "the callbacks that nobody is to call",
+        "I37",
+        "engine/workflow_task.py",
+        """        _tell_nobody(self)
+""",
+        "",
+        f"{ENGINE}/test_collector.py::test_who_leaves_memory_takes_everything_along",
+    ),
+    Ablation(
+        "the archive before the removal",
+        "I41",
+        "engine/retention.py",
+        "going = [item for item in going if item.begun or item.id in kept]",
+        "_ = kept",
+        f"{ENGINE}/test_retention.py::test_what_cannot_be_archived_stays",
+    ),
+    Ablation(
+        "the sync of the archive",
+        "I41",
+        "engine/archive.py",
+        "            os.fsync(file.fileno())",
+        "            pass",
+        f"{ENGINE}/test_retention.py::test_the_archive_is_synced_before_the_removal",
+    ),
+    Ablation(
+        "the places of those in memory",
+        "I41",
+        "engine/retention.py",
+        "going = [item for item in some if item.id not in services.actors]",
+        "going = [*some]",
+        f"{ENGINE}/test_retention.py::test_who_is_in_memory_is_left_alone",
+    ),
+    Ablation(
+        "the parent that may ask again",
+        "I41",
+        "stores/sql/sqlite/migrations/0004.sql",
+        """        AND p.state NOT IN ('completed', 'cancelled')
+""",
+        """        AND 0
+""",
+        f"{ENGINE}/test_retention.py::test_a_tree_goes_when_nobody_asks_for_it_any_more",
+    ),
+    Ablation(
+        "the second look at who is needed",
+        "I41",
+        "stores/sql/sqlite/migrations/0004.sql",
+        "FROM beamflow_removable WHERE id = NEW.stream AND seq = NEW.seq AND needed_until <= NEW.at",
+        "FROM beamflow_workflows WHERE id = NEW.stream",
+        f"{ENGINE}/test_retention.py::test_who_goes_on_before_its_removal_stays",
     ),
 ]
 

@@ -47,14 +47,17 @@ INVARIANTS = {
     "I29": "Code that does not fit its log is noticed, stands still, and goes on once it is mended.",
     "I30": "An open workflow stays with the version, and the patches, that it has begun with.",
     "I31": "An upgrade may be killed anywhere; an older beamflow leaves a newer store alone.",
+    "I32": "No more is under way than there are places, and no place is lost.",
     "I33": "An engine that is told to end does so in moments, and the next one goes on at once.",
     "I34": "A damaged store stops what it concerns; nothing is acknowledged over it.",
     "I35": "What was read is never taken back.",
     "I36": "Reading changes nothing.",
+    "I37": "Whoever waits leaves memory, and takes everything along.",
     "I38": "An owner that slept past its lease writes nothing, notices, and stops.",
     "I39": "No clock that is wrong, or jumps, makes two writers or an early timer.",
+    "I41": "What is removed had ended long enough ago, is in the archive, and is needed by nobody.",
 }
-"""Of the design's list, those that concern one node."""
+"""Of the design's list, those that concern one node; from I41 on our own."""
 
 
 @functools.cache

@@ -107,6 +107,7 @@ def awake(engine: Engine) -> set[str]:
     return {*engine._services.actors}
 
 
+@pytest.mark.invariant("I37")
 async def test_who_rests_leaves_after_a_while(memory: MemoryStore, clock: ManualClock) -> None:
     """Not before; and comes back for a signal, which it gets."""
     async with Engine(memory, workflows=ALL, clock=clock, idle_after=60) as engine:
@@ -184,6 +185,7 @@ async def test_whatever_is_asked_of_a_sleeping_workflow(
         assert events == list(range(1, len(events) + 1))
 
 
+@pytest.mark.invariant("I16")
 async def test_time_wakes_who_sleeps(memory: MemoryStore, clock: ManualClock) -> None:
     """In time, whether that is soon or far away, in the order of their times."""
     async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
@@ -252,6 +254,7 @@ async def test_delays_and_deadlines_hold_for_who_sleeps(
 # Children
 
 
+@pytest.mark.invariant("I13")
 @pytest.mark.parametrize("idle_after", [0, 60])
 async def test_parents_and_children_sleep(
     memory: MemoryStore, clock: ManualClock, idle_after: float
@@ -280,6 +283,7 @@ async def test_a_parent_goes_back_to_sleep_and_wakes_nobody(
         assert await engine.handle("parent").result() == "child said hi"
 
 
+@pytest.mark.invariant("I37")
 @pytest.mark.parametrize("idle_after", [0, 60])
 async def test_a_parent_that_was_woken_leaves_again(
     memory: MemoryStore, clock: ManualClock, idle_after: float
@@ -508,6 +512,7 @@ async def test_who_waits_for_the_end_of_a_sleeper_hears_of_it(
 # Places
 
 
+@pytest.mark.invariant("I32")
 async def test_no_more_in_memory_than_there_are_places(
     memory: MemoryStore, clock: ManualClock
 ) -> None:
@@ -540,6 +545,7 @@ async def test_who_rests_longest_leaves_first(memory: MemoryStore, clock: Manual
         await engine.handle("works too").result()
 
 
+@pytest.mark.invariant("I32")
 async def test_a_start_waits_for_a_place(memory: MemoryStore, clock: ManualClock) -> None:
     """Where all are at work, in the order of asking, until one of them has ended."""
     async with Engine(memory, workflows=ALL, clock=clock, awake_max=2) as engine:
@@ -599,6 +605,7 @@ async def test_who_waits_for_a_place_when_the_engine_is_left(
     await memory.close()
 
 
+@pytest.mark.invariant("I32")
 async def test_who_gives_up_waiting_for_a_place(memory: MemoryStore, clock: ManualClock) -> None:
     """Leaves its turn to the next one."""
     async with Engine(memory, workflows=ALL, clock=clock, awake_max=1) as engine:

@@ -137,6 +137,7 @@ async def test_an_actor_that_has_ended_is_not_left_to_the_garbage_collector(
             gc.enable()
 
 
+@pytest.mark.invariant("I37")
 async def test_what_has_ended_leaves_nothing_to_the_collector(memory: MemoryStore) -> None:
     """No cycle holds a workflow, its steps or their attempts: the collector is a quarter of the cost."""
 
@@ -243,6 +244,7 @@ LEAVING: list[Any] = [
 ]
 
 
+@pytest.mark.invariant("I37")
 @pytest.mark.parametrize("definition", LEAVING)
 async def test_who_leaves_memory_takes_everything_along(
     memory: MemoryStore, clock: ManualClock, definition: Any
@@ -310,6 +312,7 @@ ENDING: list[Any] = [raises, renews, in_limits, is_too_late, sleeps]
     [(raises, ()), (renews, (0,)), (in_limits, ()), (is_too_late, ())],
     ids=["raises", "renews", "in_limits", "is_too_late"],
 )
+@pytest.mark.invariant("I37")
 async def test_however_it_ends(
     memory: MemoryStore, clock: ManualClock, definition: Any, arguments: tuple[Any, ...]
 ) -> None:

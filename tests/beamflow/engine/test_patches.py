@@ -175,6 +175,7 @@ async def test_an_answer_stays_where_the_code_asks_again(
         assert markers(await handle.history()) == ["x"]
 
 
+@pytest.mark.invariant("I3")
 async def test_an_answer_is_in_the_log_with_what_the_question_followed(
     clock: ManualClock,
 ) -> None:

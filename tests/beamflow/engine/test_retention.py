@@ -146,6 +146,7 @@ async def test_a_removed_id_can_be_started_anew(place: str | Store, clock: Manua
         assert [one.seq for one in await engine.handle("once").history()] == [1, 2, 3]
 
 
+@pytest.mark.invariant("I41")
 async def test_each_state_and_each_name_has_its_time(
     place: str | Store, clock: ManualClock
 ) -> None:
@@ -180,6 +181,7 @@ async def test_each_state_and_each_name_has_its_time(
         assert {"open", "cancelled"} <= await ids(engine)
 
 
+@pytest.mark.invariant("I41")
 async def test_a_tree_goes_when_nobody_asks_for_it_any_more(
     place: str | Store, clock: ManualClock
 ) -> None:
@@ -248,6 +250,7 @@ async def test_each_workflow_is_a_line_before_it_goes(
     assert b"workflow_started" in bytes(archived[2].events[0].event)
 
 
+@pytest.mark.invariant("I41")
 async def test_the_archive_is_synced_before_the_removal(
     clock: ManualClock, memory: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +275,7 @@ async def test_the_archive_is_synced_before_the_removal(
     assert order == ["sync", "sync", "remove", "sync", "remove"]
 
 
+@pytest.mark.invariant("I41")
 async def test_what_cannot_be_archived_stays(place: str | Store, clock: ManualClock) -> None:
     """A function of the application's that raises keeps that one workflow, until it returns."""
     archived: list[str] = []
@@ -314,6 +318,7 @@ async def test_a_file_that_cannot_be_written_removes_nothing(
     assert file.read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.invariant("I41")
 async def test_a_crash_between_archive_and_removal_archives_twice(
     place: str | Store, clock: ManualClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -340,6 +345,46 @@ async def test_a_crash_between_archive_and_removal_archives_twice(
 
 
 # Beside others
+
+
+@pytest.mark.invariant("I41")
+async def test_who_goes_on_before_its_removal_stays(
+    place: str | Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody sends a failed one round again between the look at who may go and the removal."""
+    mended: list[str] = []
+
+    @step(retry=Retry(max_attempts=1))
+    async def fickle() -> None:
+        if not mended:
+            raise LookupError("no")
+
+    @workflow
+    async def once_more() -> str:
+        await fickle()
+        return await receive("word", str)
+
+    async with Engine(place, workflows=[once_more], clock=clock, idle_after=0) as engine:
+        store = engine._services.store
+        handle = await engine.start(once_more, id="one")
+        with pytest.raises(WorkflowFailedError):
+            await handle.result()
+        await engine.dead_letters.resolve("one", "by hand")
+        await clock.advance(1)
+        remove = store.remove
+
+        async def gone_on_before(items: Sequence[Removable], **options: Any) -> tuple[str, ...]:
+            assert [item.id for item in items] == ["one"]
+            mended.append("mended")
+            await handle.retry_from()
+            while engine._services.actors:
+                await settle()
+            return await remove(items, **options)
+
+        monkeypatch.setattr(store, "remove", gone_on_before)
+        assert await sweep(engine._services, Retention(0)) == 0
+        await handle.signal("word", "still here")
+        assert await handle.result() == "still here"
 
 
 async def test_a_start_that_meets_the_removal_is_a_new_workflow(
@@ -410,6 +455,7 @@ async def test_a_child_that_is_removed_while_its_parent_asks_is_begun_anew(
         del parent
 
 
+@pytest.mark.invariant("I41")
 async def test_who_is_in_memory_is_left_alone(memory: MemoryStore, clock: ManualClock) -> None:
     """Somebody may be about to send it round again."""
     async with engine_on(memory, clock) as engine:

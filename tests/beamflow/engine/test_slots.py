@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from supervision.testing import ManualClock
 
 
+@pytest.mark.invariant("I32")
 async def test_no_more_than_there_are() -> None:
     """The others wait and get theirs in the order of asking; a turn that was given up goes on."""
     slots = Slots(2)
@@ -92,6 +93,7 @@ def test_a_number_that_is_none(steps_max: Any) -> None:
         Engine("memory://", workflows=[], steps_max=steps_max)
 
 
+@pytest.mark.invariant("I32")
 async def test_a_step_that_is_given_up_before_it_has_its_slot(
     memory: MemoryStore, clock: ManualClock
 ) -> None:

@@ -356,6 +356,7 @@ async def test_a_start_is_one_although_the_actor_dies_over_it(
         assert (await types_of(gated, "one")).count(WorkflowStarted) == 1
 
 
+@pytest.mark.invariant("I26")
 async def test_a_start_that_breaks_its_actor_is_not_tried_for_ever(clock: ManualClock) -> None:
     """Whoever starts it is told of what went wrong; the next life finds nothing to go on from."""
 

@@ -43,12 +43,14 @@ async def family(name: str) -> list[str]:
     return done
 
 
+@pytest.mark.invariant("I41")
 @pytest.mark.chaos(profile="moderate", seeds=8)
 async def test_nothing_is_lost_in_memory(chaos: Chaos, tmp_path: Path) -> None:
     """Each workflow that was started is there, or archived with all that it came to, or both."""
     await nothing_is_lost(chaos, tmp_path, "memory://", HOUR)
 
 
+@pytest.mark.invariant("I41")
 @pytest.mark.chaos(profile="moderate", seeds=2)
 async def test_nothing_is_lost_in_a_file(chaos: Chaos, tmp_path: Path) -> None:
     """Likewise, with removals that are commits of SQLite."""
