@@ -532,6 +532,7 @@ class SlowStarts(MemoryStore):
         await super().append(stream, expected, events, **options)
 
 
+@pytest.mark.invariant("I22")
 async def test_a_child_is_told_of_nothing_that_its_parents_log_does_not_say(
     clock: ManualClock,
 ) -> None:
