@@ -387,6 +387,8 @@ class Cell:
         """Forget a watcher."""
         if self.watchers is not None:
             self.watchers.pop(key, None)
+            if not self.watchers:
+                self.watchers = None
 
     def link(self, other: Cell) -> None:
         """Link both ways; linking a dead one signals ``"noproc"`` at once."""

@@ -70,8 +70,11 @@ class Spawned:
             raise asyncio.CancelledError from error
         task = asyncio.current_task(self._runtime.loop)
         assert task is not None
-        if self._tasks.pop(task, None) is not None:  # the usual end saves the event loop a turn
+        tasks = self._tasks
+        if tasks.pop(task, None) is not None:  # the usual end saves the event loop a turn
             task.remove_done_callback(self._ended)
+            if not tasks and not self._ending:
+                self._tasks = {}  # an emptied one keeps its table
         return result
 
     def _ended(self, task: asyncio.Task[object]) -> None:

@@ -32,6 +32,7 @@ from beamflow.model.status import WorkflowState
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from beamflow.engine.execution import Execution
     from beamflow.engine.retrying import Retrial
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from beamflow.engine.stream import Stream
     from beamflow.model.events import SignalReceived
     from beamflow.stores.base import Summary
+    from supervision import Actor
 
 __all__ = ["CRASHES_MAX", "Awakening", "Over", "Resumed", "different_start"]
 
@@ -67,7 +69,10 @@ class Resumed(NamedTuple):
 class Awakening:
     """Why a workflow comes into memory, and who is to hear of it. Outlives the lives of its actor.
 
+    It is what the supervisor of the actors starts each life with.
+
     Args:
+        actor: the type of the actor.
         services: what the engine's actors share.
         workflow_id: which workflow.
         started: its first event, when it is being started; None to go on from the log.
@@ -81,6 +86,7 @@ class Awakening:
     """
 
     __slots__ = (
+        "_actor",
         "_messages",
         "_parked",
         "_retrial",
@@ -94,6 +100,7 @@ class Awakening:
 
     def __init__(
         self,
+        actor: Callable[[Services, str, Awakening], Actor],
         services: Services,
         workflow_id: str,
         *,
@@ -105,6 +112,7 @@ class Awakening:
         summary: Summary | None = None,
         messages: tuple[object, ...] = (),
     ) -> None:
+        self._actor = actor
         self._services = services
         self._workflow_id = workflow_id
         self._started = started
@@ -114,6 +122,10 @@ class Awakening:
         self._summary = summary
         self._messages = messages
         self.accepted = accepted
+
+    def __call__(self) -> Actor:
+        """Make the actor, for each of its lives."""
+        return self._actor(self._services, self._workflow_id, self)
 
     # A new one
 
@@ -146,8 +158,8 @@ class Awakening:
         return new_execution(definition, self._workflow_id)
 
     def settle(self, problem: Exception | None = None) -> None:
-        """Tell whoever starts the workflow that it is in the log, or why it is not."""
-        accepted = self.accepted
+        """Tell whoever starts the workflow that it is in the log, or why it is not; the first time."""
+        accepted, self.accepted = self.accepted, None
         if accepted is None or accepted.done():
             return
         if problem is None:

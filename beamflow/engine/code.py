@@ -222,9 +222,9 @@ class Code(WorkflowLoop):
         await self._awaited(call, call.started)
         return call
 
-    async def receive(self, name: str, payload: Payload[Any]) -> Any:
+    def receive(self, name: str, payload: Payload[Any]) -> Coroutine[Any, Any, Any]:
         """Take the next signal of that name, waiting for one if need be."""
-        return payload.decode(await self.inbox.receive(name))
+        return self.inbox.receive(name, payload)
 
     def until(self, condition: Callable[[], object]) -> Coroutine[Any, Any, None]:
         """Wait until the condition holds."""

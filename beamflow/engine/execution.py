@@ -13,6 +13,7 @@ a difference raises `NondeterminismError`.
 from __future__ import annotations
 
 from contextvars import Context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
@@ -252,7 +253,7 @@ class Execution(Code):
         if value is _UNDECODED:
             value = call.step.signature.result.decode(event.result)
         self.now = time
-        del self.calls[event.op]
+        self._close_call(event.op)
         if call.step.compensated_by is not None:
             call.result = event.result
             self.to_compensate += (call,)
@@ -260,19 +261,24 @@ class Execution(Code):
             call.future.set_result(value)
         self._activate()
 
+    def _close_call(self, op: int) -> None:
+        del self.calls[op]
+        if not self.calls:
+            self.calls = {}  # an emptied one keeps its table
+
     def _deliver_failure(self, seq: int, time: int, event: StepFailed) -> None:
         call = self._issued_call(seq, event)
         if event.retry_at is not None:
             call.attempt = event.attempt + 1
             call.retry_at = event.retry_at
             if call.cancelled:  # nobody waits for another attempt, and this one has done nothing
-                del self.calls[event.op]
+                self._close_call(event.op)
                 if self.rollbacks:
                     self.now = time
                     self._activate()
             return
         self.now = time
-        del self.calls[event.op]
+        self._close_call(event.op)
         if not call.future.done():
             call.future.set_exception(raised(event, call.step))
         self._activate()
@@ -403,6 +409,11 @@ def new_execution(workflow: Workflow[..., Any], workflow_id: str, origin: str = 
     return Execution(workflow, workflow_id, origin)  # type: ignore[abstract]
 
 
+def _deliver_all(execution: Execution, history: Sequence[Recorded]) -> None:
+    for recorded in history:
+        execution.deliver(recorded.seq, recorded.time, recorded.event)
+
+
 def replay(
     workflow: Workflow[..., Any], workflow_id: str, history: Sequence[Recorded]
 ) -> Execution:
@@ -415,8 +426,7 @@ def replay(
     execution = new_execution(workflow, workflow_id, origin_of_tasks(history))
     execution.replayed = history
     try:
-        for recorded in history:
-            execution.deliver(recorded.seq, recorded.time, recorded.event)
+        execution.inside(partial(_deliver_all, execution, history))
     except BaseException:
         execution.close()
         raise

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from beamflow.authoring.handlers import Handler
+    from beamflow.model.codec import Payload
 
 
 __all__ = ["CUT_OFF", "Inbox"]
@@ -105,11 +106,12 @@ class Inbox:
         if handler is not None:
             handler.arguments(payload)
 
-    async def receive(self, name: str) -> Raw:
-        """Take the next signal of that name, waiting for one if need be.
+    async def receive(self, name: str, payload: Payload[Any]) -> Any:
+        """Take the next signal of that name, waiting for one if need be; return what it carries.
 
         Raises:
             DefinitionError: a handler takes them.
+            PayloadError: it does not fit; the signal is consumed.
         """
         if ("signal", name) in self.handlers:
             message = f"signal {name!r} has a handler, which takes them all: receive another one"
@@ -119,12 +121,12 @@ class Inbox:
             signal = kept.popleft()
             if not kept:
                 del self._kept[name]
-            return signal.payload
+            return payload.decode(signal.payload)
         waiter: asyncio.Future[_Kept] = self._code.create_future()
         waiters = self._waiters.setdefault(name, [])
         waiters.append(waiter)
         try:
-            return (await waiter).payload
+            signal = await waiter
         except CancelledError:
             if waiter.done() and not waiter.cancelled():  # it came, and nobody is there to take it
                 self._put_back(name, waiter.result())
@@ -133,6 +135,7 @@ class Inbox:
             waiters.remove(waiter)
             if not waiters:
                 del self._waiters[name]
+        return payload.decode(signal.payload)
 
     @property
     def awaited(self) -> tuple[str, ...]:

@@ -107,6 +107,8 @@ class Pending:
     def over(self, op: int) -> None:
         """Forget an attempt that has come to its end."""
         attempt = self.attempts.pop(op, None)
+        if not self.attempts:
+            self.attempts = {}  # an emptied one keeps its table
         if attempt is not None and not attempt.abandoned:
             attempt.task = None  # its context has the attempt: no cycle is left to the collector
 

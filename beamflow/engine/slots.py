@@ -1,4 +1,4 @@
-"""Slots: how many attempts of steps are under way at the same time, in all workflows of an engine."""
+"""Slots: how many may be at something at the same time, in the order in which they asked."""
 
 from __future__ import annotations
 

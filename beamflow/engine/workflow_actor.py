@@ -15,7 +15,6 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from beamflow import log
-from beamflow.authoring.child import messenger
 from beamflow.engine.attempt import Attempted
 from beamflow.engine.awakening import CRASHES_MAX, Awakening, Over, different_start
 from beamflow.engine.children import Children
@@ -145,8 +144,6 @@ class WorkflowActor(Actor):
 
     async def handle_continue(self, _term: object) -> None:
         """Append the start, or read the log and replay it; then act."""
-        if self.services.others is not None:
-            messenger.set(self.services.others)
         try:
             if not await self._begin():
                 await self._resume()
@@ -183,6 +180,7 @@ class WorkflowActor(Actor):
                 )  # the next life looks into the log, and does not begin again
             raise
         else:
+            awakening.settle()
             return True
         if self._execution is not None:
             self._execution.close()

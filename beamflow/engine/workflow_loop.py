@@ -101,17 +101,17 @@ class WorkflowLoop(TaskHome):
         task of the scope lives) is set aside until something else has run. That may be its own
         doing, so it also has to wait for the next drain after a hundred times.
         """
-        entered = self._enter()
         try:
-            self._run_ready()
+            self.inside(self._run_ready)
         finally:
             self._running = None
-            self._leave(*entered)
         if self._generators:
             self._generators = tuple(each for each in self._generators if _is_unfinished(each))
 
     def inside(self, function: Callable[[], R]) -> R:
         """Call a function with this loop as the running one; nothing else runs."""
+        if events._get_running_loop() is self:  # as it is for the whole of a replay
+            return function()
         entered = self._enter()
         try:
             return function()
@@ -187,15 +187,14 @@ class WorkflowLoop(TaskHome):
         self.ready.clear()
         self._set_aside = ()
         if self.tasks_by_number:
-            entered = self._enter()
-            try:
-                with warnings.catch_warnings():
-                    # of coroutines that were about to be awaited
-                    warnings.simplefilter("ignore", RuntimeWarning)
-                    while self.tasks_by_number:
-                        self.tasks_by_number.popitem()[1].evict()
-            finally:
-                self._leave(*entered)
+            self.inside(self._evict_all)
+
+    def _evict_all(self) -> None:
+        with warnings.catch_warnings():
+            # of coroutines that were about to be awaited
+            warnings.simplefilter("ignore", RuntimeWarning)
+            while self.tasks_by_number:
+                self.tasks_by_number.popitem()[1].evict()
 
     @property
     def tasks(self) -> tuple[WorkflowTask, ...]:

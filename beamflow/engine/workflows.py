@@ -6,9 +6,11 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING
 
+from beamflow.authoring.child import messenger
 from beamflow.engine.awakening import Awakening
 from beamflow.engine.messages import Waiting
 from beamflow.engine.queries import Queries
+from beamflow.engine.slots import Slots
 from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError, WorkflowNotFoundError
@@ -23,6 +25,19 @@ if TYPE_CHECKING:
     from supervision import ActorRef
 
 __all__ = ["Workflows"]
+
+
+class _Actors(DynamicSupervisor):
+    """The supervisor of the actors: what steps ask of other workflows is in the context of them all."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__(max_restarts=10_000, max_seconds=1.0)
+        self._services = services
+
+    async def init(self) -> None:
+        if self._services.others is not None:
+            messenger.set(self._services.others)
+        await super().init()
 
 
 class Workflows:
@@ -43,12 +58,13 @@ class Workflows:
         self._services = services
         self.queries = Queries(services)
         self._supervisor: DynamicSupervisor | None = None
+        self._starting = Slots(_STARTING_MAX)
 
     def supervisor(self) -> DynamicSupervisor:
         """Make the supervisor of the actors, for each of its lives."""
         self._services.actors.clear()
         self._services.awake.begin()
-        self._supervisor = DynamicSupervisor(max_restarts=10_000, max_seconds=1.0)
+        self._supervisor = _Actors(self._services)
         return self._supervisor
 
     async def begin(
@@ -72,10 +88,8 @@ class Workflows:
         while True:
             there = self._awake(workflow_id)
             if there is None:
-                accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-                ref = await self._spawn(workflow_id, started, accepted, second=second)
                 try:
-                    if ref is not None and await _settled(accepted, ref):
+                    if await self._begin(workflow_id, started, second):
                         return
                 except WorkflowNotFoundError:
                     continue  # it was there, had ended long ago, and was removed in this moment
@@ -88,6 +102,26 @@ class Workflows:
                 if isinstance(problem, WorkflowExistsError):
                     raise problem
                 return
+
+    async def _begin(
+        self,
+        workflow_id: str,
+        started: WorkflowStarted,
+        second: SignalReceived | WorkflowForked | None,
+    ) -> bool:
+        """Start it in its turn; False when somebody else's actor is there, or the own one has ended.
+
+        With few on their way at a time, those that have begun get on before others begin: each is in
+        memory for a shorter time, and what it leaves is young garbage.
+        """
+        if not self._starting.take_at_once():
+            await self._starting.take()
+        try:
+            accepted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            ref = await self._spawn(workflow_id, started, accepted, second=second)
+            return ref is not None and await _settled(accepted, ref)
+        finally:
+            self._starting.give_back()
 
     async def retry(self, workflow_id: str, retrial: Retrial) -> bool:
         """Let a failed workflow go on; True once that is in the log, False when it may be.
@@ -221,6 +255,7 @@ class Workflows:
         messages: tuple[object, ...] = (),
     ) -> ActorRef | None:
         awakening = Awakening(
+            WorkflowActor,
             self._services,
             workflow_id,
             started=started,
@@ -231,8 +266,7 @@ class Workflows:
             summary=summary,
             messages=messages,
         )
-        make = partial(WorkflowActor, self._services, workflow_id, awakening)
-        return await self._start(ChildSpec(workflow_id, make, restart=Restart.TRANSIENT))
+        return await self._start(ChildSpec(workflow_id, awakening, restart=Restart.TRANSIENT))
 
     async def _start(self, spec: ChildSpec) -> ActorRef | None:
         if self._supervisor is None:
@@ -267,6 +301,7 @@ def _ended(acknowledged: asyncio.Future[None], _down: object) -> None:
 
 
 _PATIENCE_S = 1.0
+_STARTING_MAX = 96
 _NOT_UP = (
     "the engine's workflows are down at the moment; it is restarting after a failure, or stopping. "
     "Try again with the same id"

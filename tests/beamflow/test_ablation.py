@@ -83,7 +83,7 @@ ABLATIONS = [
         "the outcome that settles a step",
         "I6",
         "engine/execution.py",
-        "        self.now = time\n        del self.calls[event.op]\n"
+        "        self.now = time\n        self._close_call(event.op)\n"
         "        if call.step.compensated_by is not None:",
         "        self.now = time\n        if call.step.compensated_by is not None:",
         f"{ENGINE}/test_recovery.py::test_a_run_that_is_cut_at_any_event_comes_to_the_same_end",
@@ -218,6 +218,15 @@ ABLATIONS = [
         f"{ENGINE}/test_children.py::test_a_parent_ends_after_the_children_it_cancels",
     ),
     Ablation(
+        "the log before a child is told",
+        "I22",
+        "engine/children.py",
+        "        if call.op in given_up:\n            await self._tell(call)",
+        "        if call.cancelled:\n            await self._tell(call)",
+        f"{ENGINE}/test_children.py"
+        "::test_a_child_is_told_of_nothing_that_its_parents_log_does_not_say",
+    ),
+    Ablation(
         "the moment from which nobody is held",
         "I13",
         "engine/probation.py",
@@ -242,8 +251,8 @@ ABLATIONS = [
         "room for the crashes of one workflow",
         "I26",
         "engine/workflows.py",
-        "DynamicSupervisor(max_restarts=10_000, max_seconds=1.0)",
-        "DynamicSupervisor(max_restarts=1, max_seconds=60.0)",
+        "super().__init__(max_restarts=10_000, max_seconds=1.0)",
+        "super().__init__(max_restarts=1, max_seconds=60.0)",
         f"{ENGINE}/test_workflows.py::test_many_crashes_of_one_cost_no_other_its_life",
     ),
     Ablation(

@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from beamflow import DefinitionError, PayloadError, on_signal, receive, step, until, workflow
 from beamflow.engine.inbox import Inbox
+from beamflow.model.codec import Payload
 from tests.beamflow.engine.driver import Driver
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ def running(code: Callable[[], Any]) -> Driver:
     return Driver.start(workflow(name="code")(code))
 
 
+NUMBER = Payload(int, "a number")
+
+
 class Loop:
     """As much of a workflow's loop as a wait needs, on the loop of the test."""
 
@@ -35,24 +39,24 @@ class Loop:
 async def test_a_signal_that_meets_a_cancelled_wait_is_kept() -> None:
     """It came in the same turn; the next one who asks has it, and those behind it come later."""
     inbox = Inbox(Loop())  # type: ignore[arg-type]
-    waiting = asyncio.create_task(inbox.receive("x"))
+    waiting = asyncio.create_task(inbox.receive("x", NUMBER))
     await asyncio.sleep(0)
     inbox.offer("x", Raw(b"1"))
     inbox.offer("x", Raw(b"2"))
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    assert [bytes(await inbox.receive("x")) for _ in range(2)] == [b"1", b"2"]
+    assert [await inbox.receive("x", NUMBER) for _ in range(2)] == [1, 2]
 
 
 async def test_a_signal_that_meets_a_cancelled_wait_goes_to_the_next_who_waits() -> None:
     """As if the first had not been there."""
     inbox = Inbox(Loop())  # type: ignore[arg-type]
-    first, second = (asyncio.create_task(inbox.receive("x")) for _ in range(2))
+    first, second = (asyncio.create_task(inbox.receive("x", NUMBER)) for _ in range(2))
     await asyncio.sleep(0)
     inbox.offer("x", Raw(b"1"))
     first.cancel()
-    assert bytes(await second) == b"1"
+    assert await second == 1
     assert first.cancelled()
     assert inbox.awaited == ()
 
@@ -62,7 +66,7 @@ async def test_what_nobody_has_taken_is_listed_in_order_of_arrival() -> None:
     inbox = Inbox(Loop())  # type: ignore[arg-type]
     for number, name in enumerate(["a", "b", "a", "c"]):
         inbox.offer(name, Raw(b"%d" % number))
-    assert bytes(await inbox.receive("a")) == b"0"
+    assert await inbox.receive("a", NUMBER) == 0
     assert inbox.unreceived == (("b", Raw(b"1")), ("a", Raw(b"2")), ("c", Raw(b"3")))
 
 

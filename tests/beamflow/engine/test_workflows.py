@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from beamflow import Engine, EngineStoppedError, receive, step, workflow
+from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
 
 if TYPE_CHECKING:
-    from beamflow.stores.memory import MemoryStore
+    from collections.abc import Sequence
+
+    from beamflow.events import Event
     from supervision.testing import ManualClock
 
 
@@ -102,3 +105,37 @@ async def test_nothing_is_started_without_the_supervisor(
         await engine.start(wait, id="one")
     with pytest.raises(EngineStoppedError):
         await engine._workflows.wake("one")
+
+
+class SlowToBegin(MemoryStore):
+    """Takes no start before it is let, and notes who is on the way."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock=lambda: int(clock.now() * 1_000_000))
+        self.let = asyncio.Event()
+        self.begun: list[str] = []
+
+    async def append(
+        self, stream: str, expected: int, events: Sequence[Event], **options: Any
+    ) -> None:
+        if not expected:
+            self.begun.append(stream)
+            await self.let.wait()
+        await super().append(stream, expected, events, **options)
+
+
+async def test_of_many_starts_few_are_on_their_way_to_the_log(clock: ManualClock) -> None:
+    """The others follow in the order in which they were asked for; one that is given up is none."""
+    store = SlowToBegin(clock)
+    async with Engine(store, workflows=[nothing], clock=clock) as engine:
+        names = [f"{number:03}" for number in range(300)]
+        starts = [asyncio.create_task(engine.start(nothing, id=name)) for name in names]
+        await settle()
+        assert 0 < len(store.begun) < len(names) / 2
+        starts[200].cancel()
+        store.let.set()
+        await asyncio.wait(starts)
+        assert store.begun == [*names[:200], *names[201:]]
+        async for found in engine.find():
+            names.remove(found.id)
+        assert names == ["200"]
