@@ -433,7 +433,7 @@ ABLATIONS = [
         "engine/awake.py",
         "        if not self._waiting and len(self._actors) + self._coming < self._places:",
         "        if True:",
-        f"{ENGINE}/test_awake.py::test_a_start_waits_for_a_place",
+        f"{ENGINE}/test_places.py::test_a_start_waits_for_a_place",
     ),
     Ablation(
         "the place that is given back",
@@ -445,7 +445,7 @@ ABLATIONS = [
 """,
         """        self._resting.pop(workflow_id, None)
 """,
-        f"{ENGINE}/test_awake.py::test_a_start_waits_for_a_place",
+        f"{ENGINE}/test_places.py::test_a_start_waits_for_a_place",
     ),
     Ablation(
         "the look whether a parent rests",

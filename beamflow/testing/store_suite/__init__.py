@@ -14,6 +14,7 @@ to a file, how it behaves when its disk fails) is for its own tests.
 
 from __future__ import annotations
 
+from beamflow.testing.store_suite.finding import FindingSuite
 from beamflow.testing.store_suite.index import IndexSuite
 from beamflow.testing.store_suite.leases import LeaseSuite
 from beamflow.testing.store_suite.lifecycle import LifecycleSuite
@@ -25,5 +26,7 @@ from beamflow.testing.store_suite.wakeups import WakeupSuite
 __all__ = ["ServedStore", "StoreClock", "StoreSuite"]
 
 
-class StoreSuite(LogSuite, IndexSuite, LeaseSuite, WakeupSuite, LifecycleSuite, RemovalSuite):
+class StoreSuite(
+    LogSuite, IndexSuite, FindingSuite, LeaseSuite, WakeupSuite, LifecycleSuite, RemovalSuite
+):
     """All promises of the port. Subclass it and override the fixture ``make_store``."""

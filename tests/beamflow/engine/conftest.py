@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from beamflow.engine import workflow_loop
 from beamflow.engine.execution import Execution
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
@@ -94,3 +95,9 @@ def reached() -> Callable[..., Awaitable[None]]:
                     return
 
     return wait
+
+
+@pytest.fixture
+def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million callbacks take a second."""
+    monkeypatch.setattr(workflow_loop, "_CALLBACKS_MAX", 1000)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
 from contextlib import suppress
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -557,43 +555,3 @@ async def test_a_keyboard_interrupt_in_a_thread_is_the_steps_own(memory: MemoryS
     async with Engine(memory, workflows=[try_it]) as engine:
         with pytest.raises(WorkflowFailedError, match="KeyboardInterrupt"):
             await (await engine.start(try_it)).result()
-
-
-# what blocks the loop
-
-
-@pytest.mark.serial
-async def test_a_step_that_blocks_the_loop_is_reported_by_its_name(
-    memory: MemoryStore, caplog: pytest.LogCaptureFixture
-) -> None:
-    """With the workflow and the line, while it still blocks."""
-    reported = threading.Event()
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if "loop_blocked" in record.getMessage():
-                reported.set()
-
-    @step
-    async def blocks() -> bool:
-        return reported.wait(30)
-
-    @workflow
-    async def try_it() -> bool:
-        return await blocks()
-
-    listener = Listener()
-    logging.getLogger("beamflow").addHandler(listener)
-    try:
-        async with Engine(memory, workflows=[try_it], watchdog=0.05) as engine:
-            assert await (await engine.start(try_it, id="one")).result()
-    finally:
-        logging.getLogger("beamflow").removeHandler(listener)
-    (first, *_) = [r.getMessage() for r in caplog.records if "loop_blocked" in r.getMessage()]
-    assert "by=\"attempt 1 of step 'blocks' of 'one'\"" in first
-
-
-@pytest.mark.parametrize("watchdog", [0, -1, "soon"])
-def test_a_watchdog_that_makes_no_sense_is_refused(watchdog: object) -> None:
-    with pytest.raises(DefinitionError, match="watchdog"):
-        Engine("memory://", workflows=[], watchdog=watchdog)

@@ -1,9 +1,8 @@
-"""Pause, resume, cancel, terminate, deadlines: what is decided about a workflow from outside."""
+"""Cancel and terminate, at every place; every control, cut off at every event."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,19 +10,15 @@ import pytest
 from beamflow import (
     DeadLetterState,
     Engine,
-    Retry,
     WorkflowCancelledError,
     WorkflowClosedError,
     WorkflowFailedError,
     WorkflowParkedError,
     WorkflowState,
     WorkflowStateError,
-    WorkflowTimeoutError,
-    receive,
     step,
     workflow,
 )
-from beamflow.engine.steering import UNSTEERED
 from beamflow.events import (
     CancelForced,
     CancelRequested,
@@ -31,15 +26,11 @@ from beamflow.events import (
     CompensationStarted,
     SignalReceived,
     StepCompleted,
-    WorkflowBegan,
     WorkflowCancelled,
-    WorkflowPaused,
-    WorkflowResumed,
-    WorkflowStarted,
 )
-from beamflow.model.status import Control
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
+from tests.beamflow.engine.ways import WAYS, compensates_for_long, events_of, ran, trip
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,106 +39,10 @@ if TYPE_CHECKING:
     from beamflow.stores.base import Store
     from supervision.testing import ManualClock
 
-ran: list[str] = []
-"""What took effect, outside the engine's knowledge."""
-
 
 @pytest.fixture(autouse=True)
 def _fresh_ledger() -> None:
     ran.clear()
-
-
-@step
-async def book(what: str) -> str:
-    ran.append(f"book {what}")
-    return what
-
-
-@book.compensation
-async def unbook(_booked: str, what: str) -> None:
-    ran.append(f"unbook {what}")
-
-
-@step
-async def tidy(what: str) -> None:
-    ran.append(f"tidy {what}")
-
-
-@step
-async def hangs() -> None:
-    try:
-        await asyncio.Event().wait()
-    except asyncio.CancelledError:
-        ran.append("cut off")
-        raise
-
-
-@workflow
-async def trip(how: str) -> str:
-    """Book, then wait in the way that is asked for."""
-    await book("flight")
-    try:
-        match how:
-            case "signal":
-                return str(await receive("go"))
-            case "step":
-                await hangs()
-            case "sleep":
-                await asyncio.sleep(3600)
-            case "gather":
-                await asyncio.gather(hangs(), asyncio.sleep(3600), receive("go"))
-            case "group":
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(hangs())
-                    group.create_task(asyncio.sleep(3600))
-            case "wait_for":
-                await asyncio.wait_for(receive("go"), 3600)
-            case "shield":
-                await asyncio.shield(receive("go"))
-            case "except Exception":
-                while True:
-                    try:
-                        await receive("go")
-                    except Exception:  # noqa: BLE001 - as careless authors do
-                        continue
-            case "swallow":
-                while True:
-                    try:
-                        await receive("go")
-                    except BaseException:  # noqa: BLE001 - as reckless ones do
-                        continue
-            case "raise":
-                try:
-                    await receive("go")
-                except asyncio.CancelledError:
-                    raise ValueError("on the way out") from None
-            case "return":
-                try:
-                    await receive("go")
-                except asyncio.CancelledError:
-                    return "all the same"
-            case _:
-                raise AssertionError(how)
-    finally:
-        await tidy(how)
-    return "done"
-
-
-WAYS = [
-    "signal",
-    "step",
-    "sleep",
-    "gather",
-    "group",
-    "wait_for",
-    "shield",
-    "except Exception",
-]
-
-
-def events_of(history: list[Any], *kinds: type) -> list[str]:
-    """Return the names of the events of these types, in order."""
-    return [type(one.event).__name__ for one in history if isinstance(one.event, kinds)]
 
 
 @pytest.mark.invariant("I21")
@@ -300,24 +195,6 @@ async def test_cancel_twice_is_cancel_once(
         assert (await handle.history())[len(history) + 1 :] == []
 
 
-@step
-async def slow_to_undo() -> int:
-    return 1
-
-
-@slow_to_undo.compensation(retry=Retry(max_attempts=1_000, initial=100, factor=1))
-async def undo_slowly(_result: int) -> None:
-    if "open" not in ran:
-        raise ValueError("not yet")
-    ran.append("undone")
-
-
-@workflow
-async def compensates_for_long() -> None:
-    await slow_to_undo()
-    raise ValueError("no")
-
-
 async def test_cancel_of_a_workflow_on_its_way_back(
     clock: ManualClock, memory: MemoryStore, reached: Callable[..., Awaitable[None]]
 ) -> None:
@@ -394,242 +271,6 @@ async def test_a_parked_workflow_can_be_terminated_without_its_code(place: str |
         (letter,) = await engine.dead_letters.list(state=None)
         assert letter.state is DeadLetterState.RESOLVED
         assert letter.note == "terminated: given up"
-
-
-async def test_pause_keeps_what_happens_and_begins_nothing(
-    place: str | Store, reached: Callable[..., Awaitable[None]]
-) -> None:
-    """The signal reaches the code; the step that it asks for then waits for the resume."""
-    async with Engine(place, workflows=[trip]) as engine:
-        handle = await engine.start(trip, "signal", id="t")
-        await reached(handle, StepCompleted)
-        await handle.pause("maintenance")
-        assert (await handle.status()).state is WorkflowState.PAUSED
-        await handle.signal("go", "gone")
-        await settle()
-        assert ran == ["book flight"]
-        assert (await handle.status()).waiting_for == ("step tidy",)
-    async with Engine(place, workflows=[trip]) as engine:
-        handle = engine.handle("t")
-        await settle()
-        assert (await handle.status()).state is WorkflowState.PAUSED
-        assert ran == ["book flight"]
-        with pytest.raises(WorkflowStateError, match=r"is paused: pause\(\) is refused"):
-            await handle.pause()
-        await handle.resume()
-        assert await handle.result(timeout=5) == "gone"
-        history = await handle.history()
-        with pytest.raises(WorkflowClosedError):
-            await handle.resume()
-    assert ran == ["book flight", "tidy signal"]
-    assert events_of(history, WorkflowPaused, SignalReceived, WorkflowResumed) == [
-        "WorkflowPaused",
-        "SignalReceived",
-        "WorkflowResumed",
-    ]
-
-
-@workflow
-async def two_steps() -> str:
-    await book("one")
-    return await book("two")
-
-
-async def test_the_end_waits_for_the_resume(place: str | Store) -> None:
-    """A paused workflow does not complete."""
-    async with Engine(place, workflows=[ends_on_signal]) as engine:
-        handle = await engine.start(ends_on_signal)
-        await handle.pause()
-        await handle.signal("go", "x")
-        await settle()
-        assert (await handle.status()).state is WorkflowState.PAUSED
-        await handle.resume()
-        assert await handle.result(timeout=5) == "x"
-
-
-@workflow
-async def ends_on_signal() -> str:
-    return str(await receive("go"))
-
-
-async def test_resume_of_what_is_not_paused(place: str | Store) -> None:
-    """Every wrong transition is a typed error that says what is allowed."""
-    async with Engine(place, workflows=[ends_on_signal]) as engine:
-        handle = await engine.start(ends_on_signal)
-        with pytest.raises(WorkflowStateError, match=r"is running: .*pause, cancel, terminate"):
-            await handle.resume()
-
-
-async def test_cancel_of_a_paused_workflow(
-    place: str | Store, reached: Callable[..., Awaitable[None]]
-) -> None:
-    """It is not paused any more: its ``finally`` and compensations run."""
-    async with Engine(place, workflows=[trip]) as engine:
-        handle = await engine.start(trip, "signal")
-        await reached(handle, StepCompleted)
-        await handle.pause()
-        await handle.cancel()
-        with pytest.raises(WorkflowCancelledError):
-            await handle.result(timeout=5)
-    assert ran == ["book flight", "tidy signal", "unbook flight"]
-
-
-async def test_what_is_told_to_end_cannot_be_paused(
-    clock: ManualClock, memory: MemoryStore
-) -> None:
-    """It ends within its bound, whoever asks for what: while its code runs, and on its way back."""
-    refused = (
-        r"is (running|compensating), and told to end: pause\(\) is refused.*: cancel, terminate\)"
-    )
-    async with Engine(memory, workflows=[trip, compensates_for_long], clock=clock) as engine:
-        swallows = await engine.start(trip, "swallow")
-        undoes = await engine.start(compensates_for_long)
-        await settle()
-        for handle in (swallows, undoes):
-            await handle.cancel(grace=5)
-            with pytest.raises(WorkflowStateError, match=refused):
-                await handle.pause()
-        ran.append("open")
-        await clock.advance(100)
-        await clock.advance(100)
-        for handle in (swallows, undoes):
-            with pytest.raises(WorkflowCancelledError):
-                await handle.result(timeout=5)
-
-
-def test_one_that_was_paused_on_its_way_out_goes_on_when_it_is_cancelled_once_more() -> None:
-    """In a log of 0.1, which allowed the pause."""
-    told = UNSTEERED.after(CancelRequested(reason="", deadline=9)).after(WorkflowPaused())
-    (resumed,) = told.asked("x", Control.CANCEL, 5, reason="", grace_s=1, compensating=True)
-    assert isinstance(resumed, WorkflowResumed)
-    assert resumed.state == "compensating"
-    assert not told.after(resumed).paused
-
-
-async def test_a_paused_way_back(clock: ManualClock, memory: MemoryStore) -> None:
-    """Pausing a workflow that compensates stops it between two compensations."""
-    async with Engine(memory, workflows=[compensates_for_long], clock=clock) as engine:
-        handle = await engine.start(compensates_for_long)
-        await settle()
-        await handle.pause()
-        ran.append("open")
-        await clock.advance(1_000)
-        assert ran == ["open"]
-        await handle.resume()
-        assert (await handle.status()).state in {WorkflowState.COMPENSATING, WorkflowState.FAILED}
-        with pytest.raises(WorkflowFailedError):
-            await handle.result()
-    assert ran == ["open", "undone"]
-
-
-async def test_a_delayed_start_is_pending(clock: ManualClock, memory: MemoryStore) -> None:
-    """Its code begins when its time has come, also after a restart; signals are kept."""
-    async with Engine(memory, workflows=[trip], clock=clock) as engine:
-        handle = await engine.start(trip, "signal", id="t", delay=100)
-        await handle.signal("go", "early")
-        assert (await handle.status()).state is WorkflowState.PENDING
-        await clock.advance(50)
-        assert ran == []
-    async with Engine(memory, workflows=[trip], clock=clock) as engine:
-        await clock.advance(49)
-        assert ran == []
-        await clock.advance(2)
-        assert await engine.handle("t").result() == "early"
-        history = await engine.handle("t").history()
-    assert events_of(history, WorkflowStarted, SignalReceived, WorkflowBegan) == [
-        "WorkflowStarted",
-        "SignalReceived",
-        "WorkflowBegan",
-    ]
-
-
-async def test_a_pending_workflow_is_cancelled_without_beginning(
-    clock: ManualClock, memory: MemoryStore
-) -> None:
-    """No code of it ever runs."""
-    async with Engine(memory, workflows=[trip], clock=clock) as engine:
-        handle = await engine.start(trip, "signal", delay=100)
-        await handle.cancel()
-        with pytest.raises(WorkflowCancelledError):
-            await handle.result()
-        await clock.advance(200)
-    assert ran == []
-
-
-async def test_a_pending_workflow_can_be_paused_past_its_time(
-    clock: ManualClock, memory: MemoryStore
-) -> None:
-    """It begins when it is resumed."""
-    async with Engine(memory, workflows=[two_steps], clock=clock) as engine:
-        handle = await engine.start(two_steps, delay=100)
-        await handle.pause()
-        await clock.advance(200)
-        assert ran == []
-        await handle.resume()
-        assert await handle.result() == "two"
-
-
-@pytest.mark.parametrize("restarted", [False, True])
-async def test_a_deadline(clock: ManualClock, memory: MemoryStore, *, restarted: bool) -> None:
-    """It is told to end, its work undone, and it has failed with a timeout."""
-    async with Engine(memory, workflows=[trip], clock=clock) as engine:
-        handle = await engine.start(trip, "signal", id="t", deadline=60)
-        await settle()
-        if not restarted:
-            await clock.advance(61)
-            with pytest.raises(WorkflowTimeoutError, match="had not ended by its deadline"):
-                await handle.result()
-    if restarted:
-        await clock.advance(61)
-        async with Engine(memory, workflows=[trip], clock=clock) as engine:
-            await settle()
-            await clock.advance(0.1)
-            with pytest.raises(TimeoutError):
-                await engine.handle("t").result()
-            assert (await engine.handle("t").status()).state is WorkflowState.FAILED
-            (letter,) = await engine.dead_letters.list()
-            assert letter.workflow_id == "t"
-    assert ran == ["book flight", "tidy signal", "unbook flight"]
-
-
-@workflow(deadline=30)
-async def hurried() -> None:
-    await receive("never")
-
-
-async def test_a_workflow_has_a_deadline_of_its_own(
-    clock: ManualClock, memory: MemoryStore
-) -> None:
-    """Unless its start says otherwise."""
-    async with Engine(memory, workflows=[hurried], clock=clock) as engine:
-        one = await engine.start(hurried)
-        moment = datetime.fromtimestamp(clock.now() + 100, UTC)
-        other = await engine.start(hurried, deadline=moment)
-        await clock.advance(31)
-        with pytest.raises(WorkflowTimeoutError):
-            await one.result()
-        assert (await other.status()).state is WorkflowState.RUNNING
-        await clock.advance(70)
-        with pytest.raises(WorkflowTimeoutError):
-            await other.result()
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"delay": -1},
-        {"delay": float("nan")},
-        {"deadline": -1.0},
-        {"deadline": float("inf")},
-        {"deadline": datetime(2030, 1, 1)},  # noqa: DTZ001 - naive on purpose
-    ],
-)
-async def test_a_time_that_makes_no_sense(options: dict[str, Any]) -> None:
-    """It is refused with the value, and nothing is started."""
-    async with Engine("memory://", workflows=[two_steps]) as engine:
-        with pytest.raises(ValueError, match="must be seconds|time zone"):
-            await engine.start(two_steps, **options)
-        assert [one async for one in engine.find()] == []
 
 
 CONTROLLED = ["cancel", "pause+resume+cancel", "terminate", "pause+cancel", "deadline"]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,40 +20,32 @@ from beamflow import (
 )
 from beamflow.events import CompensationFailed, SignalReceived, StepCompleted, StepFailed
 from supervision.testing import settle
+from tests.beamflow.engine.tables import made, outcomes, seen
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from beamflow import WorkflowHandle
-
-
-async def outcomes(handle: WorkflowHandle[Any], kind: type) -> list[Any]:
-    return [one.event for one in await handle.history() if isinstance(one.event, kind)]
 
 
 @pytest.fixture
 def family(tmp_path: Path) -> Path:
     """A database in which each child has a parent, by the time of the commit."""
-    path = tmp_path / "family.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.executescript(
-            """
-            CREATE TABLE parents (name TEXT PRIMARY KEY);
-            CREATE TABLE children (
-                name TEXT,
-                parent TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED
-            );
-            CREATE TABLE pets (owner TEXT REFERENCES parents);
-            """
-        )
-    return path
+    return made(
+        tmp_path / "family.db",
+        """
+        CREATE TABLE parents (name TEXT PRIMARY KEY);
+        CREATE TABLE children (
+            name TEXT,
+            parent TEXT REFERENCES parents DEFERRABLE INITIALLY DEFERRED
+        );
+        CREATE TABLE pets (owner TEXT REFERENCES parents);
+        """,
+    )
 
 
 def families(path: Path) -> list[tuple[str, str | None]]:
     """Who is there, with the parent if that one is."""
     query = "SELECT c.name, p.name FROM children c LEFT JOIN parents p ON p.name = c.parent"
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return connection.execute(f"{query} ORDER BY c.rowid").fetchall()
+    return seen(path, f"{query} ORDER BY c.rowid")
 
 
 @step(retry=Retry(max_attempts=3, initial=0), raises=[sqlite3.IntegrityError])

@@ -27,11 +27,11 @@ from beamflow.events import SignalReceived, StepCompleted, StepFailed
 from beamflow.stores.memory import MemoryStore
 from beamflow.stores.sqlite import SQLiteStore
 from supervision.testing import ManualClock, settle
+from tests.beamflow.engine.tables import made, outcomes, seen
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from beamflow import WorkflowHandle
 
 TABLE = "CREATE TABLE rows (word TEXT UNIQUE, key TEXT)"
 INSERT = "INSERT INTO rows VALUES (?, ?)"
@@ -40,20 +40,11 @@ INSERT = "INSERT INTO rows VALUES (?, ?)"
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A database with a table of the user's and those of beamflow beside it."""
-    path = tmp_path / "app.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute(TABLE)
-    return path
+    return made(tmp_path / "app.db", TABLE)
 
 
 def words(path: Path) -> list[str]:
-    """What is durable, seen from outside."""
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        return [word for (word,) in connection.execute("SELECT word FROM rows ORDER BY rowid")]
-
-
-async def outcomes(handle: WorkflowHandle[Any], kind: type) -> list[Any]:
-    return [one.event for one in await handle.history() if isinstance(one.event, kind)]
+    return [word for (word,) in seen(path, "SELECT word FROM rows ORDER BY rowid")]
 
 
 @step

@@ -32,12 +32,6 @@ LARGE = stepped(1, b'"%s"' % (b"x" * 20_000))
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store is."""
-    return tmp_path / "app.db"
-
-
-@pytest.fixture
 async def served(path: Path) -> AsyncIterator[ServedStore]:
     """A store whose log is to stay small."""
     served = ServedStore(SQLiteStore(path, clock=StoreClock(), wal_bytes_max=LIMIT))
