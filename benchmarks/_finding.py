@@ -28,7 +28,8 @@ from beamflow.model.events import (
     WorkflowStarted,
 )
 from beamflow.model.status import WorkflowState
-from beamflow.stores.base import WorkflowQuery, cursor_at
+from beamflow.stores.base import WorkflowQuery
+from beamflow.stores.pages import cursor_at
 from beamflow.stores.sql import statement
 from beamflow.stores.sqlite import SQLiteStore
 from beamflow.stores.sqlite.batch import Batch

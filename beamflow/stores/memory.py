@@ -36,14 +36,16 @@ from beamflow.stores.base import (
     Summary,
     WorkflowQuery,
     attribute_key,
+    encoded,
+    went_back,
+)
+from beamflow.stores.pages import (
     bounds_of,
     checked_limit,
     cursor_at,
-    encoded,
     letter_cursor_at,
     letter_place_of,
     place_of,
-    went_back,
 )
 from beamflow.stores.projection import (
     LabelsChanged,

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from beamflow.model.status import WorkflowState
-from beamflow.stores.base import Place, WorkflowQuery, bounds_of
+from beamflow.stores.base import Place, WorkflowQuery
+from beamflow.stores.pages import bounds_of
 from beamflow.stores.sqlite import stretches
 from beamflow.stores.sqlite.labels import labels_of
 from beamflow.stores.sqlite.stretches import Arm, Shape, Source

@@ -22,6 +22,8 @@ from beamflow.stores.base import (
     Place,
     Summary,
     WorkflowQuery,
+)
+from beamflow.stores.pages import (
     checked_limit,
     cursor_at,
     letter_cursor_at,

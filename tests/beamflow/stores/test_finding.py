@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beamflow.model.status import WorkflowState
-from beamflow.stores.base import WorkflowQuery, cursor_at
+from beamflow.stores.base import WorkflowQuery
 from beamflow.stores.memory import MemoryStore
+from beamflow.stores.pages import cursor_at
 from beamflow.stores.sqlite import SQLiteStore, finding
 from beamflow.stores.sqlite.finding import Finding
 from beamflow.stores.sqlite.stretches import Arm, Source
