@@ -17,8 +17,8 @@ from msgspec.structs import replace
 from beamflow import log
 from beamflow.engine.attempt import Attempted
 from beamflow.engine.awakening import CRASHES_MAX, Awakening, Over, different_start
-from beamflow.engine.children import Children
 from beamflow.engine.consequences import consequences
+from beamflow.engine.effects import Effects
 from beamflow.engine.execution import Execution, new_execution
 from beamflow.engine.messages import (
     Beat,
@@ -45,7 +45,6 @@ from beamflow.engine.parking import (
     letter_of_compensation,
     park,
 )
-from beamflow.engine.pending import Pending
 from beamflow.engine.reception import Reception
 from beamflow.engine.steering import UNSTEERED
 from beamflow.engine.stream import Stream
@@ -62,24 +61,14 @@ from beamflow.errors import (
     StoreError,
     WorkflowStateError,
 )
-from beamflow.model.commands import (
-    CancelChild,
-    CancelStep,
-    CancelTimer,
-    RunStep,
-    StartTimer,
-)
 from beamflow.model.events import (
     CancelForced,
     CancelRequested,
     DeadLettered,
     Ended,
     Event,
-    StepFailed,
     StepHeartbeat,
-    TimerCancelled,
     TimerFired,
-    TimerStarted,
     WorkflowBegan,
     WorkflowCancelled,
     WorkflowCompleted,
@@ -130,8 +119,7 @@ class WorkflowActor(Actor):
         self._lending = False
         self._is_told_to_leave = False
         self._rests = False
-        self._pending = Pending(self, services, workflow_id)
-        self._children: Children | None = None
+        self._effects = Effects(self, services, workflow_id)
 
     # Life
 
@@ -191,20 +179,17 @@ class WorkflowActor(Actor):
         """Go on from the log, and record what is in it only by implication."""
         resumed = await self._awakening.resume(self._stream)
         self._first, self._execution, self._steering = resumed
-        self._pending.run = self._execution.run
-        self._pending.resumed_at = self._stream.seq
+        self._effects.pending.run = self._execution.run
+        self._effects.pending.resumed_at = self._stream.seq
         messages = self._awakening.take_messages() + self.take_queued()
-        await self._take(messages, self._reissue())
+        await self._take(messages, self._effects.reissue(self._execution, self._steering))
 
     async def terminate(self, reason: object) -> None:
         """Leave memory: no code runs on, no timer fires."""
         services = self.services
         self.services.leave(self.workflow_id, self.ref)
-        self._pending.close()
-        if self._children is not None:
-            self._children.leave()
-        # they have this actor: what has ended is not left to the collector
-        del self._pending, self._children
+        self._effects.close()
+        del self._effects  # it has this actor: what has ended is not left to the collector
         if self._execution is not None:
             self._execution.close()
         if isinstance(reason, FencedError):
@@ -235,7 +220,7 @@ class WorkflowActor(Actor):
         assert isinstance(request, Waiting)
         if self._execution is None:
             return ()
-        return waited_for(self._execution, self._pending.timers)
+        return waited_for(self._execution, self._effects.pending.timers)
 
     async def _take(
         self,
@@ -279,9 +264,9 @@ class WorkflowActor(Actor):
             await self._park(error)
         if (code.rollbacks or code.way_back is not None) and not self._steering.paused:
             await self._compensate()
-        while self._pending.loans and not self._lending:
+        while self._effects.pending.loans and not self._lending:
             await self._lend()
-        if not self._pending.attempts or self._rests:
+        if not self._effects.pending.attempts or self._rests:
             await self._rest()
 
     def _run_on(
@@ -332,8 +317,8 @@ class WorkflowActor(Actor):
 
     async def _lend(self) -> None:
         """Lend the store's transaction to an attempt that has asked for it."""
-        loan, *rest = self._pending.loans
-        self._pending.loans = tuple(rest)
+        loan, *rest = self._effects.pending.loans
+        self._effects.pending.loans = tuple(rest)
         self._lending = True
         try:
             await lend(self.services, loan, self._take, self._stream.record)
@@ -341,37 +326,27 @@ class WorkflowActor(Actor):
             self._lending = False
 
     def _is_idle(self) -> bool:
-        return not (
-            self._pending.attempts
-            or self._steering.paused
-            or (self._children is not None and self._children.busy)
-        )
-
-    @property
-    def _offspring(self) -> Children:
-        if self._children is None:
-            self._children = Children(self, self.services, self.workflow_id)
-        return self._children
+        return self._effects.is_idle(self._steering)
 
     def _events_of(self, message: object) -> tuple[Event, ...]:
         """Return the events a message comes to; none when it is out of date."""
         match message:
             case Attempted():
-                self._pending.over(message.event.op)
+                self._effects.pending.over(message.event.op)
                 return (message.event,)
-            case Due() if message.run != self._pending.run:
+            case Due() if message.run != self._effects.pending.run:
                 return ()
             case Due(is_timer=True):
-                self._pending.timers.pop(message.op, None)
+                self._effects.pending.timers.pop(message.op, None)
                 timer = self._code.timers.get(message.op)
                 return () if timer is None or timer.cancelled() else (TimerFired(op=message.op),)
             case Due():
-                self._pending.timers.pop(message.op, None)
-                self._attempt(message.op)
+                self._effects.pending.timers.pop(message.op, None)
+                self._effects.attempt(self._code, self._steering, message.op)
                 return ()
             case Dropped():
-                self._pending.over(message.op)
-                self._pending.let_go(message.op)
+                self._effects.pending.over(message.op)
+                self._effects.pending.let_go(message.op)
                 return ()
             case Beat():
                 if message.op not in self._code.calls:
@@ -383,9 +358,9 @@ class WorkflowActor(Actor):
                 self._is_told_to_leave = True
                 return ()
             case ChildNews():
-                return self._offspring.events_of(message)
+                return self._effects.news(message)
             case Loan():
-                self._pending.loans += (message,)
+                self._effects.pending.loans += (message,)
                 return ()
             case Signal():
                 return self._reception.signal(self._code, message)
@@ -394,7 +369,7 @@ class WorkflowActor(Actor):
             case Update():
                 return self._reception.update(self._code, message)
             case Rung():
-                self._pending.timers.pop(message.alarm.value, None)
+                self._effects.pending.timers.pop(message.alarm.value, None)
                 rung = self._steering.rung(
                     message.alarm, self.services.now(), compensating=self._code.way_back is not None
                 )
@@ -431,8 +406,8 @@ class WorkflowActor(Actor):
         self._stream.advance(events, time)
         if self._reception.ledger is not None:
             self._reception.replied(events)
-        if self._pending.claims is not None:
-            self._pending.claims.recorded(events)
+        if self._effects.pending.claims is not None:
+            self._effects.pending.claims.recorded(events)
 
     def _deliver(self, seq: int, time: int, event: Event, message: object = None) -> None:
         if type(message) is Attempted:
@@ -449,95 +424,10 @@ class WorkflowActor(Actor):
         if events and type(events[-1]) in _OF_A_RUN:
             self._over(events[-1])
             return
-        code = self._code
-        for command in commands:
-            match command:
-                case RunStep(op=op):
-                    self._attempt(op)
-                case StartTimer(op=op):
-                    timer = code.timers.get(op)
-                    if timer is not None and not timer.cancelled():
-                        self._pending.arm(op, timer.due, is_timer=True)
-                case CancelTimer(op=op):
-                    self._pending.disarm(op)
-                case CancelStep(op=op):
-                    self._pending.cancel_step(op, code.calls.get(op))
-                case CancelChild(op=op):
-                    child = code.children.get(op)
-                    if child is not None:
-                        self._offspring.cancel(child)
-                case _:
-                    pass
-        if code.children:
-            self._begin_children()
+        self._effects.act(self._code, self._steering, commands, events)
         for event in events:
-            if type(event) is StepFailed:
-                self._attempt(event.op)
-            elif type(event) in _STEERING:
-                self._steered(event)
-
-    def _steered(self, event: Event) -> None:
-        """Act on what has been decided from outside."""
-        match event:
-            case CancelForced():
-                self._pending.cut_off()
-                self.ref.cast(Dropped(0))  # nothing else may come that lets it end
-            case WorkflowResumed() | CancelRequested():
-                self._run_steps()
-                self._begin_children()
-            case _:
-                pass
-        self._pending.set_alarms(self._steering.alarms())
-
-    def _run_steps(self) -> None:
-        """Begin every step that has no outcome and is not under way."""
-        pending = self._pending
-        if self._code.way_back is not None or self._steering.paused or self._steering.forced:
-            return
-        for op, call in self._code.calls.items():
-            if op in pending.attempts or op in pending.timers:
-                continue
-            if not call.cancelled or call.step.compensated_by is not None:
-                pending.run_step(call)
-
-    def _begin_children(self) -> None:
-        """Begin every child that has no outcome and is not under way; at the end, see to the rest."""
-        code = self._code
-        for child in tuple(code.children.values()):
-            if child.recorded or not self._steering.paused:
-                self._offspring.start(child)
-        if code.ended and self._children is not None:
-            self._children.close(forced=self._steering.forced)
-
-    def _reissue(self) -> list[Event]:
-        """After a replay, ask again for all that the log has no outcome of.
-
-        On the way back no step runs: before it began, each attempt under way had come to its end.
-        """
-        code = self._code
-        code.take_commands()
-        unrecorded: list[Event] = []
-        self._run_steps()
-        self._begin_children()
-        self._pending.set_alarms(self._steering.alarms())
-        for op, timer in tuple(code.timers.items()):
-            if not timer.cancelled():
-                self._pending.arm(op, timer.due, is_timer=True)
-                if not timer.recorded:
-                    unrecorded.append(TimerStarted(op=op, due=timer.due))
-            elif timer.recorded:
-                unrecorded.append(TimerCancelled(op=op))
-            else:
-                del code.timers[op]
-        if code.notes is not None:
-            unrecorded += code.notes.unrecorded
-        return unrecorded
-
-    def _attempt(self, op: int) -> None:
-        """Make the next attempt of a step that the code waits for, unless the workflow is paused."""
-        call = self._code.calls.get(op)
-        if call is not None and not call.cancelled and not self._steering.paused:
-            self._pending.run_step(call)
+            if type(event) in _STEERING:
+                self._effects.steered(self._code, self._steering, event)
 
     # Rest
 
@@ -550,11 +440,11 @@ class WorkflowActor(Actor):
             awake.works(self.workflow_id)
             return
         if (told or awake.is_crowded) and not self.has_queued():
-            sleep = self._sleep()
+            sleep = self._effects.sleep()
             rest_us = sleep.until - self.services.now()
             if rest_us > 0 and (told or awake.leaves_at_once(rest_us)):
                 await self._stream.fall_asleep(sleep)
-                if not self.has_queued() and self._is_at_rest() and sleep == self._sleep():
+                if not self.has_queued() and self._is_at_rest() and sleep == self._effects.sleep():
                     self.services.leave(self.workflow_id, self.ref)
                     self.services.sleepers.slept(self.workflow_id, sleep.until)
                     raise Stop("normal")
@@ -562,26 +452,11 @@ class WorkflowActor(Actor):
 
     def _is_at_rest(self) -> bool:
         """Tell whether there is nothing to do until time passes, a message comes or a child ends."""
-        pending, children = self._pending, self._children
-        return not (
-            pending.attempts
-            or pending.loans
-            or self._lending
-            or self._reception.owes
-            or (children is not None and not children.rest)
-        )
-
-    def _sleep(self) -> Sleep:
-        """Return until when nothing has to be done that is known of now."""
-        children = self._children
-        if children is not None and children.hears:
-            return AWAKE
-        until = min((timer.due for timer in self._pending.timers.values()), default=NEVER)
-        return Sleep(until, is_watched=children is not None and children.any)
+        return self._effects.rest and not (self._lending or self._reception.owes)
 
     def _sleep_after(self) -> Sleep:
         """Return how long it will sleep, if it is to leave memory as soon as these are recorded."""
-        code, pending = self._code, self._pending
+        code, pending = self._code, self._effects.pending
         if (
             not self.services.awake.is_crowded
             or pending.attempts
@@ -605,9 +480,7 @@ class WorkflowActor(Actor):
     async def _compensate(self) -> None:
         """Make the compensations that are next; a workflow with none but failed ones stands still."""
         code = self._code
-        for unwinding in code.unwindings:
-            for undo in unwinding.ready():
-                self._pending.compensate(undo)
+        self._effects.compensate(code)
         way_back = code.way_back
         if way_back is not None and way_back.failed and not way_back.ready():
             undo = way_back.failed[0]
@@ -621,7 +494,7 @@ class WorkflowActor(Actor):
             self._renew(event)
             return
         assert isinstance(event, Ended)
-        self._pending.cut_off()
+        self._effects.pending.cut_off()
         self._go(event)
 
     def _go(self, outcome: Ended | BeamflowError) -> NoReturn:
@@ -636,12 +509,7 @@ class WorkflowActor(Actor):
     def _renew(self, event: WorkflowContinued) -> None:
         """Begin the next run, with nothing left of the one before."""
         old = self._code
-        self._pending.close()
-        self._pending = Pending(self, self.services, self.workflow_id)
-        self._pending.run = event.run
-        self._pending.set_alarms(self._steering.alarms())
-        if self._children is not None:
-            self._children.leave()
+        self._effects.renew(event.run, self._steering)
         old.close()
         self._execution = new_execution(old.workflow, self.workflow_id)
         self._execution.deliver(self._stream.seq, self._stream.time, event)

@@ -91,7 +91,7 @@ ABLATIONS = [
     Ablation(
         "the look at what is under way",
         "I7",
-        "engine/workflow_actor.py",
+        "engine/effects.py",
         "            if op in pending.attempts or op in pending.timers:\n                continue\n",
         "",
         f"{ENGINE}/test_faults.py::test_a_step_under_way_is_not_begun_again",
@@ -131,7 +131,7 @@ ABLATIONS = [
     Ablation(
         "the look after parents that sleep",
         "I13",
-        "engine/workflow_actor.py",
+        "engine/effects.py",
         "is_watched=children is not None and children.any",
         "is_watched=False",
         f"{ENGINE}/test_awake.py::test_a_child_that_ended_in_the_moment_of_a_crash",
@@ -367,7 +367,7 @@ ABLATIONS = [
         "the second look before one leaves",
         "I13",
         "engine/workflow_actor.py",
-        "if not self.has_queued() and self._is_at_rest() and sleep == self._sleep():",
+        "if not self.has_queued() and self._is_at_rest() and sleep == self._effects.sleep():",
         "if True:",
         f"{ENGINE}/test_awake.py::test_a_child_that_ends_while_its_parent_leaves",
     ),
