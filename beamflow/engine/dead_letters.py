@@ -55,10 +55,12 @@ class DeadLetterQueue(Actor):
         self._time = 0
 
     async def init(self) -> None:
-        """Find the end of the stream."""
-        history = await self._services.store.read(DEAD_LETTERS)
-        if history:
-            self._seq, self._time = history[-1].seq, history[-1].time
+        """Find the end of the stream, and read no more of it: it never shrinks."""
+        store = self._services.store
+        end = await store.end(DEAD_LETTERS)
+        if end:
+            last = (await store.read(DEAD_LETTERS, after=end - 1))[-1]
+            self._seq, self._time = last.seq, last.time
         self._services.dead_letters = self.ref
 
     async def terminate(self, reason: object) -> None:

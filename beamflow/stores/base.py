@@ -303,6 +303,12 @@ class Log(Protocol):
             StoreUnavailableError: the store cannot be read.
         """
 
+    async def end(self, stream: str) -> int:
+        """Return the sequence number of the last event of a stream, 0 if there is none.
+
+        Costs the same however long the stream is: no event is read, nor checked.
+        """
+
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries, in order of start (of id within the same microsecond).
 

@@ -220,6 +220,11 @@ class MemoryStore:
             )
         return records
 
+    async def end(self, stream: str) -> int:
+        """Return the sequence number of the last event of a stream, 0 if there is none."""
+        self._check_open()
+        return len(self._streams.get(stream, []))
+
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries. The port tells the contract."""
         self._check_open()

@@ -222,6 +222,10 @@ class FaultyStore:
         """Read, or fail to."""
         return await self._reading(f"read {stream}", lambda: self._store.read(stream, after))
 
+    async def end(self, stream: str) -> int:
+        """Look where a stream ends, or fail to."""
+        return await self._reading(f"end {stream}", lambda: self._store.end(stream))
+
     async def find(self, query: WorkflowQuery) -> Page:
         """Find, or fail to."""
         return await self._reading("find", lambda: self._store.find(query))

@@ -46,6 +46,7 @@ T = TypeVar("T")
 _READ_EVENTS = 2_000
 
 _READ = statement("sqlite", "read")
+_END = statement("sqlite", "end")
 _KEPT = statement("sqlite", "kept")
 _SLEEPERS = statement("sqlite", "sleepers")
 _AWAKE = statement("sqlite", "awake")
@@ -108,6 +109,11 @@ class Reading:
         return not events_of(
             stream, 0, await self._read(_READ, {"stream": stream, "after": 0, "limit": 1})
         )
+
+    async def end(self, stream: str) -> int:
+        """Return the sequence number of the last event of a stream, 0 if there is none."""
+        (seq,) = await self._read(_END, {"stream": stream})
+        return int(seq)
 
     async def find(self, query: WorkflowQuery) -> Page:
         """Return one page of summaries. The port tells the contract."""

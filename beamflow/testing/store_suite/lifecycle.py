@@ -57,6 +57,7 @@ class LifecycleSuite(Suite):
         calls: list[Callable[[], Awaitable[object]]] = [
             lambda: store.append("one", 0, [started()], time=START, epoch=lease.epoch),
             lambda: store.read("one"),
+            lambda: store.end("one"),
             lambda: store.find(WorkflowQuery()),
             lambda: store.summary("one"),
             lambda: store.dead_letters(DeadLetterQuery()),

@@ -59,6 +59,19 @@ class LogSuite(Suite):
         assert await store.read("one", after=3) == []
         assert await store.read("one", after=99) == []
 
+    async def test_the_end_of_a_stream(self, store: Store, lease: Lease) -> None:
+        """It is where the last event stands; of a stream that is none it is nowhere."""
+        assert await store.end("one") == 0
+        events: list[Event] = [started(), stepped(1), stepped(2)]
+        for number in range(2):
+            await store.append(
+                "one", 3 * number, events, time=START + 7 * number, epoch=lease.epoch
+            )
+        await store.append("two", 0, [started()], time=START + 9, epoch=lease.epoch)
+        assert await store.end("one") == 6
+        assert await store.end("two") == 1
+        assert await store.end("on") == 0
+
     async def test_streams_do_not_touch_each_other(self, store: Store, lease: Lease) -> None:
         """Ids that look alike are different streams."""
         ids = [

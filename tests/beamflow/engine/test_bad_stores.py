@@ -171,7 +171,7 @@ async def test_a_full_disk_stops_the_engine_and_loses_nothing(tmp_path: Path) ->
 
 
 async def test_a_damaged_stream_of_dead_letters_is_refused(tmp_path: Path) -> None:
-    """The engine does not start without knowing what has failed; the error names the stream."""
+    """The engine does not go on from an end that cannot be read; the error names the stream."""
     path = tmp_path / "app.db"
     async with Engine(f"sqlite:///{path}", workflows=[misuse]) as engine:
         with pytest.raises(WorkflowParkedError):

@@ -26,6 +26,8 @@ from beamflow.events import (
     WorkflowRetried,
     WorkflowStarted,
 )
+from beamflow.model.ids import DEAD_LETTERS
+from beamflow.stores.memory import MemoryStore
 from tests.beamflow.engine.outage import (
     fails,
     healthy,
@@ -38,8 +40,8 @@ from tests.beamflow.engine.outage import (
 )
 
 if TYPE_CHECKING:
+    from beamflow.events import Recorded
     from beamflow.stores.base import Store
-    from beamflow.stores.memory import MemoryStore
     from supervision.testing import ManualClock
 
 
@@ -369,3 +371,24 @@ async def test_all_letters_of_one_workflow_are_sent_round_by_the_one_that_can(
         assert await engine.dead_letters.retry_all() == ["one"]
         assert await engine.handle("one").result() == "3 shipped"
         assert await states(engine) == {1: OPEN, 2: RETRIED}
+
+
+class Unread(MemoryStore):
+    """A store whose dead letters' stream is too long for anybody to read."""
+
+    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        """Read any other stream, or a single letter."""
+        records = await super().read(stream, after)
+        assert stream != DEAD_LETTERS or len(records) < 2
+        return records
+
+
+async def test_of_the_log_of_dead_letters_the_end_is_read() -> None:
+    """However long it has become: an engine goes on where it ends, and so does the next one."""
+    store = Unread(clock=lambda: 0)
+    for number in range(3):
+        async with Engine(store, workflows=[sell]) as engine:
+            await fails(await engine.start(sell, "tea", 3, id=f"{number}"))
+            await engine.dead_letters.resolve(f"{number}", "sent by somebody else")
+            log = await MemoryStore.read(store, DEAD_LETTERS)
+            assert [one.seq for one in log] == list(range(1, number + 2))

@@ -459,7 +459,7 @@ async def test_a_rebuild_changes_nothing_where_an_event_is_damaged(
 
 
 @pytest.mark.parametrize(
-    "name", ["dead_letters", "dead_letters_of", "summary", "read", "count_all"]
+    "name", ["dead_letters", "dead_letters_of", "summary", "read", "end", "count_all"]
 )
 async def test_reads_use_an_index(path: Path, store: SQLiteStore, name: str) -> None:
     """No read walks through a whole table."""

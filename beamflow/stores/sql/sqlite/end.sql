@@ -1,0 +1,3 @@
+SELECT coalesce(max(seq), 0)
+FROM beamflow_events
+WHERE stream = :stream
