@@ -132,7 +132,7 @@ def _curves(axes: Axes, results: Results, workload: str, curve: str) -> None:
 
 
 def _svg(draw: Callable[[Axes, Results], None], results: Results) -> str:
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type] # its keys are literals
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         draw(figure.subplots(), results)
         written = StringIO()

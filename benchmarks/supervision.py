@@ -345,7 +345,7 @@ async def _cancelled(tasks: list[asyncio.Task[None]]) -> None:
 def _pykka(arguments: argparse.Namespace) -> dict[str, float]:
     import pykka  # noqa: PLC0415 - of the group `bench` only
 
-    class Pykka(pykka.ThreadingActor):
+    class Pykka(pykka.ThreadingActor):  # type: ignore[misc] # pykka is not looked into
         def on_receive(self, message: object) -> object:
             return message
 

@@ -12,8 +12,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.func import entrypoint, task
 from langgraph.types import Command, interrupt
 
-from benchmarks import probe
-from benchmarks.contenders.port import BRANCHES, IO_S, LONG, PARALLEL, STEPS, Contender
+from benchmarks.contenders.plain import Steps, workflows
+from benchmarks.contenders.port import BRANCHES, Contender
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,67 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["LangGraph"]
 
 
-@task
-async def work(key: str, stage: int) -> int:
-    """Do nothing."""
-    probe.ran(key, stage)
-    return stage
-
-
-@task
-async def work_io(key: str, stage: int) -> int:
-    """Wait for somebody else."""
-    await asyncio.sleep(IO_S)
-    probe.ran(key, stage)
-    return stage
-
-
-@task
-async def work_gated(key: str, stage: int) -> int:
-    """Wait for the others."""
-    await probe.gate.passed()
-    probe.ran(key, stage)
-    return stage
-
-
-async def five(key: str) -> int:
-    """Take five steps."""
-    for stage in range(STEPS):
-        await work(key, stage)
-    return STEPS
-
-
-async def parallel(key: str) -> int:
-    """Take twenty steps at once."""
-    return len(await asyncio.gather(*(work(key, stage) for stage in range(PARALLEL))))
+STEPS = Steps.made_by(task)
 
 
 async def waits(key: str) -> int:
     """Wait for somebody, then take a step."""
     interrupt("go")
-    return await work(key, 0)
-
-
-async def long(key: str) -> int:
-    """Take a thousand steps."""
-    for stage in range(LONG):
-        await work(key, stage)
-    return LONG
-
-
-async def io(key: str) -> int:
-    """Take five steps that wait for somebody else."""
-    for stage in range(STEPS):
-        await work_io(key, stage)
-    return STEPS
-
-
-async def gated(key: str) -> int:
-    """Take five steps, the first together with all others."""
-    await work_gated(key, 0)
-    for stage in range(1, STEPS):
-        await work(key, stage)
-    return STEPS
+    return await STEPS.work(key, 0)
 
 
 class LangGraph(Contender):
@@ -94,8 +40,8 @@ class LangGraph(Contender):
         self._saver = AsyncSqliteSaver.from_conn_string(str(directory / "langgraph.db"))
         saver = await self._saver.__aenter__()
         self._kinds: dict[str, Any] = {
-            code.__name__: entrypoint(checkpointer=saver)(code)
-            for code in (five, parallel, waits, long, io, gated)
+            kind: entrypoint(checkpointer=saver)(code)
+            for kind, code in {**workflows(STEPS), "waits": waits}.items()
         }
         self._kinds["tree"] = _tree(saver)
 
@@ -144,7 +90,7 @@ def _tree(saver: AsyncSqliteSaver) -> Any:
 
     @entrypoint(checkpointer=saver)
     async def leaf(key: str) -> int:
-        return await work(key, 1)
+        return await STEPS.work(key, 1)
 
     @task
     async def leaf_of(key: str) -> int:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from benchmarks import probe
-from benchmarks.contenders.port import BRANCHES, IO_S, LONG, PARALLEL, STEPS, Contender
+from benchmarks.contenders.plain import Steps, workflows
+from benchmarks.contenders.port import BRANCHES, Contender
 from benchmarks.measures import children_of
 
 if TYPE_CHECKING:
@@ -82,42 +82,11 @@ def _answered(url: str) -> None:
 def _flows() -> dict[str, Any]:
     from prefect import flow, task  # noqa: PLC0415 - it looks for PREFECT_HOME when it is imported
 
-    @task
-    async def work(key: str, stage: int) -> int:
-        probe.ran(key, stage)
-        return stage
-
-    @task
-    async def work_io(key: str, stage: int) -> int:
-        await asyncio.sleep(IO_S)
-        probe.ran(key, stage)
-        return stage
-
-    @flow
-    async def five(key: str) -> int:
-        for stage in range(STEPS):
-            await work(key, stage)
-        return STEPS
-
-    @flow
-    async def parallel(key: str) -> int:
-        return len(await asyncio.gather(*(work(key, stage) for stage in range(PARALLEL))))
-
-    @flow
-    async def long(key: str) -> int:
-        for stage in range(LONG):
-            await work(key, stage)
-        return LONG
-
-    @flow
-    async def io(key: str) -> int:
-        for stage in range(STEPS):
-            await work_io(key, stage)
-        return STEPS
+    steps = Steps.made_by(task)
 
     @flow
     async def leaf(key: str) -> int:
-        return await work(key, 1)
+        return await steps.work(key, 1)
 
     @flow
     async def branch(key: str) -> int:
@@ -127,5 +96,4 @@ def _flows() -> dict[str, Any]:
     async def tree(key: str) -> int:
         return sum(await asyncio.gather(*(branch(f"{key}.{number}") for number in range(BRANCHES))))
 
-    flows = (five, parallel, long, io, leaf, tree)
-    return {one.fn.__name__: one for one in flows}
+    return {kind: flow(code) for kind, code in workflows(steps).items()} | {"tree": tree}
