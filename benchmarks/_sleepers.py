@@ -51,12 +51,15 @@ class LaterClock(SystemClock):
         return super().now() + self.ahead_s
 
 
-def main(argv: list[str]) -> None:
-    """Measure and print."""
+def main(argv: list[str]) -> dict[str, float] | None:
+    """Measure and print; return the figures, but in one of the two processes."""
     parser = argparse.ArgumentParser(prog="benchmarks.scale sleepers", description=__doc__)
     parser.add_argument("--count", type=int, default=1_000_000, help="how many sleep")
     parser.add_argument("--clients", type=int, default=1_000, help="how many are started at a time")
     parser.add_argument("--wake-s", type=float, default=10.0, help="how long to watch them wake")
+    parser.add_argument(
+        "--ahead-s", type=float, default=AHEAD_S, help="how long before the first is due to look"
+    )
     parser.add_argument("--plain-gc", action="store_true", help="leave the collector alone")
     parser.add_argument("--dir", default=None, help="where the store is; a temporary directory")
     parser.add_argument("--json", default=None, help="a file to write the figures to")
@@ -68,18 +71,20 @@ def main(argv: list[str]) -> None:
             gc.set_threshold(*THRESHOLDS)
         phase = _start if arguments.phase == "start" else _wake
         sys.stdout.write(json.dumps(asyncio.run(phase(arguments))))
-        return
+        return None
     with tempfile.TemporaryDirectory(dir=arguments.dir) as directory:
         figures = measured(arguments, directory)
     _show(arguments.count, figures)
     if arguments.json is not None:
         Path(arguments.json).write_text(json.dumps(figures, indent=2), encoding="utf-8")
+    return figures
 
 
 def measured(arguments: argparse.Namespace, directory: str) -> dict[str, float]:
     """Start them in one process, wake them in another; return the figures of both."""
     common = ["--count", f"{arguments.count}", "--clients", f"{arguments.clients}"]
     common += ["--wake-s", f"{arguments.wake_s}", "--dir", directory]
+    common += ["--ahead-s", f"{arguments.ahead_s}"]
     common += ["--plain-gc"] if arguments.plain_gc else []
     figures = _phase("start", common)
     return figures | _phase("wake", [*common, "--due", f"{figures['first_due']}"])
@@ -138,7 +143,7 @@ async def _start(arguments: argparse.Namespace) -> dict[str, float]:
 
 async def _wake(arguments: argparse.Namespace) -> dict[str, float]:
     path = Path(arguments.dir) / "sleepers.db"
-    clock = LaterClock(arguments.due - AHEAD_S - time.time())
+    clock = LaterClock(arguments.due - arguments.ahead_s - time.time())
     began = time.perf_counter()
     late: list[float] = []
     async with Engine(f"sqlite:///{path}", workflows=[sleeps_a_day], clock=clock) as engine:

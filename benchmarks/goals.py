@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from benchmarks.results import Results
 
-__all__ = ["PEERS", "Goal", "judged"]
+__all__ = ["GOALS", "MILLION", "PEERS", "Goal", "judged"]
+
+MILLION = 1_000_000
+"""How many workflows the goals of ``make bench-scale`` are about."""
 
 PEERS = ("dbos", "edda", "langgraph", "prefect", "restate")
 
@@ -22,6 +25,8 @@ class Goal(NamedTuple):
     least: float | None
     most: float | None
     form: str
+    part: str = ""
+    """Which part of ``make bench-scale`` measures it, if it is not ``make bench``."""
 
     @property
     def wanted(self) -> str:
@@ -39,24 +44,35 @@ class Goal(NamedTuple):
         )
 
 
-def judged(results: Results) -> Iterator[tuple[str, str, str, str]]:
-    """Yield a line for each goal: what, the goal, the figure, whether it is met."""
-    for goal in GOALS:
+def judged(
+    results: Results, goals: Iterable[Goal] | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Yield a line for each goal, or for some: what, the goal, the figure, whether it is met."""
+    for goal in GOALS if goals is None else goals:
         value = goal.figure(results)
         if value is None:
-            yield goal.title, goal.wanted, "-", "not measured"
+            how = f" (`make bench-scale ARGS={goal.part}`)" if goal.part else ""
+            yield goal.title, goal.wanted, "-", f"not measured{how}"
         else:
             yield goal.title, goal.wanted, goal.form.format(value), _verdict(goal, value, results)
 
 
 def _verdict(goal: Goal, value: float, results: Results) -> str:
-    if results.scale != 1:
+    if goal.part:
+        count = results.long[goal.part].count
+        if count < MILLION:
+            return f"{count:,} of {MILLION:,}"
+    elif results.scale != 1:
         return f"{results.scale:g} of the load"
     return "yes" if goal.met(value) else "**no**"
 
 
 def _of(contender: str, workload: str, figure: str) -> Callable[[Results], float | None]:
     return lambda results: results.figure(contender, workload, figure)
+
+
+def _at_scale(part: str, figure: str) -> Callable[[Results], float | None]:
+    return lambda results: results.long[part].figures[figure] if part in results.long else None
 
 
 def _times_best_peer(results: Results) -> float | None:
@@ -107,5 +123,37 @@ GOALS = (
         "replay, events/s", _of("beamflow", "replay", "replay_events_s"), 100_000, None, "{:,.0f}"
     ),
     Goal("recovery of 10,000, s", _of("beamflow", "recovery", "back_s"), None, 3.0, "{:.1f}"),
+    Goal(
+        "a million asleep, started a second",
+        _at_scale("sleepers", "started_per_s"),
+        5_000,
+        None,
+        "{:,.0f}",
+        part="sleepers",
+    ),
+    Goal(
+        "a million asleep, memory at its peak, MB",
+        _at_scale("sleepers", "peak_mb"),
+        None,
+        400,
+        "{:,.0f}",
+        part="sleepers",
+    ),
+    Goal(
+        "a million asleep, the first wakes late, ms",
+        _at_scale("sleepers", "first_late_ms"),
+        None,
+        50,
+        "{:,.1f}",
+        part="sleepers",
+    ),
+    Goal(
+        "a page of any query over a million, ms",
+        _at_scale("finding", "page_ms"),
+        None,
+        20,
+        "{:,.1f}",
+        part="finding",
+    ),
     Goal("import beamflow, s", _of("beamflow", "import", "import_s"), None, 0.2, "{:.2f}"),
 )

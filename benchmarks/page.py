@@ -1,7 +1,8 @@
 """The figures of the docs: ``python -m benchmarks page`` writes them anew, from the last run.
 
 Tables and goals go into their place in the page, plots beside it, and the run itself becomes the
-baseline that later ones are compared with: the page and the baseline are always of one run.
+baseline that later ones are compared with: the page and the baseline are always of one run. What
+takes long is of the last run of each part, and says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import scale
 from benchmarks._report import markdown
 from benchmarks.environments import ROOT
 from benchmarks.figures import TITLES
@@ -41,6 +43,7 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks page", description=__doc__)
     parser.add_argument("run", type=Path, nargs="?", default=LATEST, help="what a run has kept")
     results = Results.read(parser.parse_args(argv).run)
+    results.long = Results.read(BASELINE).long | results.long | scale.kept()
     results.write(BASELINE)
     kept = Results.read(BASELINE)
     PAGE.write_text(placed(PAGE.read_text(), rendered(kept)))
@@ -68,6 +71,12 @@ def _parts(results: Results) -> Iterator[str]:
     yield f"All of one run on {results.when}: {results.machine}{of_the_load}.\n"
     yield "### Goals\n"
     yield markdown(("", "goal", "figure", "met"), list(judged(results)))
+    if results.long:
+        parts = "; ".join(
+            f"{name} on {part.when}" + (f", {part.machine}" * (part.machine != results.machine))
+            for name, part in results.long.items()
+        )
+        yield f"Those of a million workflows are of runs by themselves (`make bench-scale`): {parts}.\n"
     yield "### Who was measured\n"
     yield markdown(
         ("", "Python", "what its defaults keep"),

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Cell", "Party", "Results", "compared"]
+__all__ = ["Cell", "Part", "Party", "Results", "compared"]
 
 DIGITS = 5
 
@@ -48,6 +48,16 @@ class Cell(msgspec.Struct, kw_only=True, omit_defaults=True):
         return median(values) if values else None
 
 
+class Part(msgspec.Struct, kw_only=True):
+    """A part of what takes long, as it was measured by itself."""
+
+    when: str
+    machine: str
+    count: int
+    """How many workflows."""
+    figures: dict[str, float]
+
+
 class Results(msgspec.Struct, kw_only=True):
     """All of a run.
 
@@ -57,6 +67,7 @@ class Results(msgspec.Struct, kw_only=True):
         scale: the load, 1 for the whole.
         parties: who took part, by name, in the order of the tables.
         cells: by contender, then by workload.
+        long: the parts of `benchmarks.scale`, each by its name and of a run of its own.
     """
 
     when: str
@@ -64,6 +75,7 @@ class Results(msgspec.Struct, kw_only=True):
     scale: float = 1.0
     parties: dict[str, Party] = {}
     cells: dict[str, dict[str, Cell]] = {}
+    long: dict[str, Part] = {}
 
     @classmethod
     def read(cls, file: Path) -> Results:
@@ -123,4 +135,5 @@ def _rounded(value: object) -> object:
             return {key: _rounded(one) for key, one in value.items()}
         case list() | tuple():
             return [_rounded(one) for one in value]
-    return value
+        case _:
+            return value

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks import scale
 from benchmarks._report import machine, rows, shown
 from benchmarks.contenders import CONTENDERS, Load
 from benchmarks.environments import CACHE, ROOT, NotHereError, environment
@@ -41,9 +42,9 @@ CHANGED = 0.1
 def main(argv: list[str]) -> None:
     """Measure, print, keep."""
     arguments = _arguments(argv)
-    scale = QUICK if arguments.quick else arguments.scale
+    load = QUICK if arguments.quick else arguments.scale
     rounds = 1 if arguments.quick else arguments.rounds
-    results = Results(when=f"{datetime.now(UTC):%Y-%m-%d}", machine=machine(), scale=scale)
+    results = Results(when=f"{datetime.now(UTC):%Y-%m-%d}", machine=machine(), scale=load)
     try:
         for line in measured(
             results,
@@ -57,6 +58,7 @@ def main(argv: list[str]) -> None:
             sys.stderr.write(f"{line}\n")
     except KeyboardInterrupt:
         sys.stderr.write("stopped: here is what there is\n")
+    results.long = scale.kept()
     results.write(arguments.out)
     _print(results)
     if arguments.baseline.exists():
@@ -82,16 +84,16 @@ def measured(
         entry = CONTENDERS[name]
         results.parties[name] = Party(title=entry.title, durability=entry.durability)
         results.cells[name] = {
-            one: Cell(why=entry.lacks.get(one, ""))
-            for one in workloads
-            if one in entry.loads or one in entry.lacks
+            workload: Cell(why=entry.lacks.get(workload, ""))
+            for workload in workloads
+            if workload in entry.loads or workload in entry.lacks
         }
         try:
             places[name] = environment(entry.environment)
         except NotHereError as reason:
             yield f"{entry.title}: not run here: {reason}"
-            for cell in results.cells[name].values():
-                cell.why = f"not run here: {reason}"
+            for one in results.cells[name].values():
+                one.why = f"not run here: {reason}"
     began = time.monotonic()  # what was installed was installed for later runs too
     for number in range(rounds):
         for workload in workloads:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.goals import GOALS, judged
-from benchmarks.results import Cell, Party, Results
+from benchmarks.results import Cell, Part, Party, Results
 
 
 def run(**cells: dict[str, Cell]) -> Results:
@@ -26,7 +26,7 @@ def test_every_goal_has_a_line() -> None:
     """Also when nothing was measured."""
     lines = list(judged(run()))
     assert len(lines) == len(GOALS)
-    assert {met for *_, met in lines} == {"not measured"}
+    assert {met.partition(" (")[0] for *_, met in lines} == {"not measured"}
 
 
 def test_a_limit_counts_as_met() -> None:
@@ -62,6 +62,22 @@ def test_latency_alone_is_judged_by_the_floor() -> None:
         run(beamflow={"alone": cell(alone_p50_ms=3.0)}, floor={"alone": cell(alone_p50_ms=2.0)})
     )
     assert found["A alone, p50, times the raw commits it needs"] == ("1.50", "yes")
+
+
+def test_what_takes_long_is_judged_by_itself() -> None:
+    """By its last run with the whole load; it does not matter what the load beside it was."""
+    title = "a page of any query over a million, ms"
+    results = run()
+    results.scale = 0.1
+    assert verdicts(results)[title] == ("-", "not measured (`make bench-scale ARGS=finding`)")
+    for count, page_ms, met in (
+        (1_000_000, 20.0, "yes"),
+        (1_000_000, 20.1, "**no**"),
+        (300, 0.1, "300 of 1,000,000"),
+    ):
+        part = Part(when="", machine="", count=count, figures={"page_ms": page_ms})
+        results.long = {"finding": part}
+        assert verdicts(results)[title] == (f"{page_ms:.1f}", met)
 
 
 def test_a_part_of_the_load_meets_no_goal() -> None:

@@ -60,7 +60,7 @@ async def test_every_step_of_a_long_workflow_is_seen(tmp_path: Path) -> None:
 
 async def test_crowds_grow_by_tens(tmp_path: Path) -> None:
     """Up to the count, and no further."""
-    grown = await measured("floor", "crowds", tmp_path, 150, 1)
+    grown = await measured("tasks", "crowds", tmp_path, 150, 1)
     assert [window for window, _ in grown["curves"]["crowds"]] == [1, 10, 100]
 
 
