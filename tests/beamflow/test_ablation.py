@@ -506,6 +506,26 @@ ABLATIONS = [
         "FROM beamflow_workflows WHERE id = NEW.stream",
         f"{ENGINE}/test_retention.py::test_who_goes_on_before_its_removal_stays",
     ),
+    Ablation(
+        "the look-up that knows of whoever sleeps meanwhile",
+        "I16",
+        "engine/sleepers.py",
+        """            after, self._known_to = self._known_to, horizon  # who sleeps meanwhile tells us
+            found = await self._store.sleepers(after, horizon[0], limit=room)
+""",
+        """            found = await self._store.sleepers(self._known_to, horizon[0], limit=room)
+            self._known_to = horizon
+""",
+        f"{ENGINE}/test_sleepers.py::test_who_sleeps_while_others_are_looked_up",
+    ),
+    Ablation(
+        "the note of who was at work",
+        "I26",
+        "engine/probation.py",
+        "            await self._note(RecoveryBegan(under_way=under_way))\n",
+        "            await self._note(RecoveryBegan(under_way={}))\n",
+        f"{ENGINE}/test_probation.py::test_one_killer_among_sleepers_and_long_steps_is_parked",
+    ),
 ]
 
 

@@ -96,6 +96,7 @@ async def until_death(clock: ManualClock) -> bool:
     return False
 
 
+@pytest.mark.invariant("I26")
 async def test_one_killer_among_sleepers_and_long_steps_is_parked(
     store: MortalStore, clock: ManualClock
 ) -> None:

@@ -150,6 +150,7 @@ async def test_who_waits_for_a_message_alone(dormitory: Dormitory) -> None:
     assert dormitory.woken == []
 
 
+@pytest.mark.invariant("I16")
 async def test_who_sleeps_while_others_are_looked_up(
     dormitory: Dormitory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
