@@ -32,7 +32,6 @@ from supervision.ladder import Ladder
 from supervision.life import launch
 from supervision.management import ParentRef
 from supervision.messages import IGNORE, Call, ChildExited, Failure, Info
-from supervision.process import ProcessActor
 from supervision.reasons import (
     ABANDONED,
     KILLED,
@@ -234,6 +233,8 @@ class Parent(Actor):
     def _make(self, child: Child) -> tuple[object, object]:
         spec = child.spec
         if spec.isolation is Isolation.PROCESS:
+            from supervision.process import ProcessActor  # noqa: PLC0415 - only who has one pays for it
+
             return ProcessActor(spec.start, self._extra_arguments), None
         try:
             made = spec.start(*self._extra_arguments)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from supervision.child import ChildState, ChildType
 from supervision.parent import Parent
-from supervision.process import ProcessActor
 
 if TYPE_CHECKING:
     from asyncio import Task
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree as RichTree
 
     from supervision.cell import Cell
+    from supervision.process import ProcessActor
     from supervision.record import Child
 
 __all__ = ["Node", "cell_of_task", "picture", "snapshot"]
@@ -117,11 +118,12 @@ def _node(
 ) -> Node:
     actor, clock = cell.actor, cell.runtime.clock
     parent = actor if isinstance(actor, Parent) else None
+    elsewhere = _elsewhere(actor)
     lives = not cell.over
     return Node(
         id=cell.id,
         path=cell.path,
-        kind=_kind(actor),
+        kind=_kind(actor) if elsewhere is None else elsewhere.kind,
         type=kind,
         state=state,
         incarnation=cell.incarnation,
@@ -129,7 +131,7 @@ def _node(
         age_s=clock.monotonic() - cell.born_at if lives else 0.0,
         mailbox=len(cell.mailbox.user or ()) + len(cell.mailbox.system or ()),
         handling="" if cell.current is None else _handling(cell.current),
-        pid=actor.pid if isinstance(actor, ProcessActor) else None,
+        pid=None if elsewhere is None else elsewhere.pid,
         zombies=zombies,
         window=None if parent is None else parent.window(clock.monotonic()),
         children=() if parent is None else tuple(_child(cell, c) for c in parent.children()),
@@ -156,9 +158,13 @@ def _child(parent: Cell, child: Child) -> Node:
 def _kind(actor: object) -> str:
     if actor is None:
         return ""
-    if isinstance(actor, ProcessActor):
-        return actor.kind
     return type(actor).__name__ if hasattr(actor, "handle_cast") else "function"
+
+
+def _elsewhere(actor: object) -> ProcessActor | None:
+    """Return the actor if it stands for a child in a process of its own."""
+    process = sys.modules.get("supervision.process")  # nobody has such a child before it is there
+    return actor if process is not None and isinstance(actor, process.ProcessActor) else None
 
 
 def _handling(item: object) -> str:

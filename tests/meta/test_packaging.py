@@ -20,6 +20,7 @@ HEAVY = [
     "rich",
     "starlette",
     "structlog.dev",
+    "supervision.process",
     "unittest",
     "uvicorn",
     "xml",
