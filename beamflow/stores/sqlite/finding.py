@@ -106,14 +106,17 @@ class Finding:
     def choose(self, execute: Execute, enough: int, prefixed: int) -> None:
         """Choose for each state what reaches furthest with so many rows; the nearest of these ends it.
 
+        They are rows of all states together, about: the second that is as frequent is given a half
+        of them, the third a third, and each ends those before it where it ends.
         A prefix that fewer ids have than ``prefixed`` is read instead, to the end.
         """
-        self.arms, self.until = {}, None
+        self.arms, self.until, frequent = {}, None, 1
         for state in [*self._states]:
-            arm, place = self._furthest(execute, state, enough)
+            arm, place = self._furthest(execute, state, max(1, enough // frequent))
             self.arms.setdefault(arm, []).append(state)
             if place is not None:
                 self.until = place
+                frequent += 1
                 self._states.remove(state)
                 self._states.insert(0, state)  # it ends the others earlier than they would it
         if self.until is not None and self._has_few_ids(execute, prefixed):
