@@ -206,6 +206,8 @@ class Code(WorkflowLoop):
                 if call.op:
                     self._commands.append(CancelStep(op=call.op))
             raise
+        finally:
+            del call  # what it failed by has this frame: no cycle is left to the collector
 
     async def call_child(
         self, workflow: Workflow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

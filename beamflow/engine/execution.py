@@ -281,6 +281,7 @@ class Execution(Code):
         self._close_call(event.op)
         if not call.future.done():
             call.future.set_exception(raised(event, call.step))
+        del call  # what comes out of the code has this frame, and it has that
         self._activate()
 
     def _deliver_compensation(
@@ -321,6 +322,7 @@ class Execution(Code):
             del self.children[event.op]
         self.now = time
         call.deliver(event)
+        del call  # as above
         self._activate()
 
     def _activate(self) -> None:

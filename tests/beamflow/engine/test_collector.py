@@ -12,6 +12,7 @@ import pytest
 
 from beamflow import (
     Engine,
+    Retry,
     WorkflowCancelledError,
     WorkflowFailedError,
     continue_as_new,
@@ -304,19 +305,31 @@ async def is_too_late() -> str:
     return "in time"
 
 
-ENDING: list[Any] = [raises, renews, in_limits, is_too_late, sleeps]
+@step(retry=Retry(max_attempts=2, initial=1, jitter=0))
+async def refuse(what: str) -> None:
+    raise LookupError(what)
+
+
+@workflow
+async def has_a_step_that_fails() -> None:
+    with suppress(LookupError):
+        await refuse("once")
+    await refuse("again")
+
+
+ENDING: list[Any] = [raises, renews, in_limits, is_too_late, sleeps, has_a_step_that_fails]
 
 
 @pytest.mark.parametrize(
     ("definition", "arguments"),
-    [(raises, ()), (renews, (0,)), (in_limits, ()), (is_too_late, ())],
-    ids=["raises", "renews", "in_limits", "is_too_late"],
+    [(raises, ()), (renews, (0,)), (in_limits, ()), (is_too_late, ()), (has_a_step_that_fails, ())],
+    ids=["raises", "renews", "in_limits", "is_too_late", "has_a_step_that_fails"],
 )
 @pytest.mark.invariant("I37")
 async def test_however_it_ends(
     memory: MemoryStore, clock: ManualClock, definition: Any, arguments: tuple[Any, ...]
 ) -> None:
-    """By an error, in a new run, after steps in threads and within limits, after a time-out."""
+    """By an error, in a new run, after steps in threads and within limits, that time out, or fail."""
     async with Engine(memory, workflows=ENDING, clock=clock) as engine:
 
         async def end(workflow_id: str) -> None:
