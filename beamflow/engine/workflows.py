@@ -301,7 +301,7 @@ def _ended(acknowledged: asyncio.Future[None], _down: object) -> None:
 
 
 _PATIENCE_S = 1.0
-_STARTING_MAX = 96
+_STARTING_MAX = 64
 _NOT_UP = (
     "the engine's workflows are down at the moment; it is restarting after a failure, or stopping. "
     "Try again with the same id"
