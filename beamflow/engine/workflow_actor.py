@@ -91,8 +91,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkflowActor"]
 
-_CRASHES_MAX = 3
-
 
 class WorkflowActor(Actor):
     """Runs one workflow from its log to its end.
