@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Body = Callable[[str, int], Awaitable[int]]
     Code = Callable[[str], Awaitable[int]]
 
-__all__ = ["Steps", "workflows"]
+__all__ = ["Steps", "work", "work_gated", "work_io", "workflows"]
 
 
 async def work(key: str, stage: int) -> int:

@@ -18,8 +18,8 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 from restate import Workflow, WorkflowContext, WorkflowSharedContext
 
-from benchmarks import probe
-from benchmarks.contenders.port import BRANCHES, IO_S, LONG, PARALLEL, STEPS, Contender
+from benchmarks.contenders.plain import work, work_gated, work_io
+from benchmarks.contenders.port import BRANCHES, LONG, PARALLEL, STEPS, Contender
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,27 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Restate"]
 
 CLOSE_S = 5.0
-
-
-async def work(key: str, stage: int) -> int:
-    """Do nothing."""
-    probe.ran(key, stage)
-    return stage
-
-
-async def work_io(key: str, stage: int) -> int:
-    """Wait for somebody else."""
-    await asyncio.sleep(IO_S)
-    probe.ran(key, stage)
-    return stage
-
-
-async def work_gated(key: str, stage: int) -> int:
-    """Wait for the others."""
-    await probe.gate.passed()
-    probe.ran(key, stage)
-    return stage
-
 
 five, parallel, waits, long, tree, branch, leaf, io, gated = SERVICES = [
     Workflow(name)
