@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import beamflow
-from beamflow import DefinitionError, PayloadError, now, receive, uuid4, workflow
+from beamflow import DefinitionError, PayloadError, now, receive, uuid4
 from beamflow.engine.execution import replay
-from tests.beamflow.engine.driver import SECOND, START, Driver
+from tests.beamflow.engine.driver import SECOND, START, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 @dataclass
 class Approval:
     by: str
-
-
-def running(code: Callable[[], Any], **options: Any) -> Driver:
-    return Driver.start(workflow(code), **options)
 
 
 def test_a_signal_comes_as_its_type() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Raw
 
+from beamflow import workflow
 from beamflow.engine.execution import Execution, StepCall, new_execution, replay
 from beamflow.engine.failure import describe
 from beamflow.model.codec import decode_event, encode_event
@@ -23,7 +24,7 @@ from beamflow.model.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from beamflow import Workflow
 
@@ -167,3 +168,8 @@ class Driver:
         """What the workflow returned, or raised."""
         assert self.execution.ended
         return self.execution.outcome()
+
+
+def running(code: Callable[[], Any], **options: Any) -> Driver:
+    """Start a coroutine function as a workflow; with options as `Driver.start` has them."""
+    return Driver.start(workflow(name="code")(code), **options)

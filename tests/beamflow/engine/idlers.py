@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from beamflow import Engine, on_query, on_update, receive, start_child, step, until, workflow
+from beamflow import Engine, on_query, on_update, start_child, step, until, workflow
+from tests.beamflow.engine.plain import wait
 
 DAY = 86_400.0
-
-
-@workflow
-async def wait() -> str:
-    word: str = await receive("word", str)
-    return word
 
 
 @workflow

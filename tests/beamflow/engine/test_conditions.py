@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from beamflow import DefinitionError, HostLoopError, now, on_signal, step, until, workflow
 from beamflow.engine import conditions
-from tests.beamflow.engine.driver import Driver
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.beamflow.engine.driver import Driver, running
 
 
 @step
 async def pay(amount: int) -> int:
     return amount
-
-
-def running(code: Callable[[], Any]) -> Driver:
-    return Driver.start(workflow(name="code")(code))
 
 
 def test_a_condition_that_holds_does_not_wait() -> None:

@@ -19,7 +19,7 @@ from beamflow.model.events import (
     TimerFired,
     TimerStarted,
 )
-from tests.beamflow.engine.driver import SECOND, START, Driver
+from tests.beamflow.engine.driver import SECOND, START, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,10 +37,6 @@ async def ship(to: str) -> str:
 
 @pay.compensation
 async def refund(receipt: str, amount: int) -> None: ...
-
-
-def running(code: Callable[[], Any]) -> Driver:
-    return Driver.start(workflow(name="code")(code))
 
 
 # Commands

@@ -11,7 +11,7 @@ from msgspec import Raw
 from beamflow import DefinitionError, PayloadError, on_signal, receive, step, until, workflow
 from beamflow.engine.inbox import Inbox
 from beamflow.model.codec import Payload
-from tests.beamflow.engine.driver import Driver
+from tests.beamflow.engine.driver import Driver, running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 @step
 async def pay(amount: int) -> int:
     return amount
-
-
-def running(code: Callable[[], Any]) -> Driver:
-    return Driver.start(workflow(name="code")(code))
 
 
 NUMBER = Payload(int, "a number")

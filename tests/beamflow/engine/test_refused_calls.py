@@ -13,33 +13,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from beamflow import step, workflow
 from beamflow.errors import HostLoopError
-from beamflow.model.commands import RunStep
-from tests.beamflow.engine.driver import Driver
+from tests.beamflow.engine.driver import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-@step
-async def fetch(key: str) -> Any:
-    return key
-
-
-@step
-async def other(key: str) -> Any:
-    return key
-
-
-def names(driver: Driver) -> list[str]:
-    """Return the steps asked for, in order."""
-    return [command.name for command in driver.commands if isinstance(command, RunStep)]
-
-
-def running(code: Callable[[], Any]) -> Driver:
-    """Start a coroutine function as a workflow."""
-    return Driver.start(workflow(code))
 
 
 @pytest.fixture(autouse=True)

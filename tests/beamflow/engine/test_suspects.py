@@ -228,6 +228,18 @@ def innocents(draws: Random) -> list[Job]:
     ]
 
 
+def outlives(
+    host: Host, draws: Random, kills: Callable[[Random], Iterable[float]], seed: int
+) -> None:
+    """Kill up to forty processes, then let one live: nobody is parked, and all come to their end."""
+    schedule = iter(kills(draws))
+    for _ in range(draws.randint(1, 40)):
+        host.live(next(schedule))
+    host.live(NEVER)
+    assert [job.name for job in host.jobs if job.parked] == [], seed
+    assert not any(job.is_open for job in host.jobs), seed
+
+
 @pytest.mark.invariant("I26")
 @pytest.mark.parametrize("kills", HOSTS)
 def test_no_innocent_is_parked_whatever_kills_the_process(
@@ -237,12 +249,7 @@ def test_no_innocent_is_parked_whatever_kills_the_process(
     for seed in range(HOSTS_EACH):
         draws = Random(seed)
         host = Host(innocents(draws), Random(f"draws {seed}"))
-        schedule = iter(kills(draws))
-        for _ in range(draws.randint(1, 40)):
-            host.live(next(schedule))
-        host.live(NEVER)
-        assert [job.name for job in host.jobs if job.parked] == [], seed
-        assert not any(job.is_open for job in host.jobs), seed
+        outlives(host, draws, kills, seed)
         longest_s = (2 * GROUPS_MAX + DRAWS) * WINDOW_S_MAX
         assert max(job.waited_s for job in host.jobs) <= longest_s, seed
 
@@ -258,12 +265,7 @@ def test_no_innocent_is_parked_where_others_come_meanwhile(
         host = Host(innocents(draws), Random(f"draws {seed}"))
         host.places = draws.choice([1, 3, 10])
         host.comes_s = draws.choice([0.01, 1.0])
-        schedule = iter(kills(draws))
-        for _ in range(draws.randint(1, 40)):
-            host.live(next(schedule))
-        host.live(NEVER)
-        assert [job.name for job in host.jobs if job.parked] == [], seed
-        assert not any(job.is_open for job in host.jobs), seed
+        outlives(host, draws, kills, seed)
 
 
 def test_a_killer_that_comes_while_others_have_their_turn_is_parked_alone() -> None:

@@ -14,13 +14,13 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from beamflow import now, step, workflow
+from beamflow import now, step
 from beamflow.errors import HostLoopError
 from beamflow.model.commands import CancelStep, RunStep, StartTimer
-from tests.beamflow.engine.driver import SECOND, START, Driver
+from tests.beamflow.engine.driver import SECOND, START, Driver, running
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 @step
@@ -36,11 +36,6 @@ async def other(key: str) -> Any:
 def names(driver: Driver) -> list[str]:
     """Return the steps asked for, in order."""
     return [command.name for command in driver.commands if isinstance(command, RunStep)]
-
-
-def running(code: Callable[[], Any]) -> Driver:
-    """Start a coroutine function as a workflow."""
-    return Driver.start(workflow(code))
 
 
 @pytest.fixture(autouse=True)

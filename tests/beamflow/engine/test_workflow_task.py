@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from beamflow import receive, step, workflow
+from beamflow import receive, step
 from beamflow.engine import workflow_task
-from tests.beamflow.engine.driver import Driver
+from tests.beamflow.engine.driver import Driver, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,11 +41,6 @@ async def keys() -> AsyncIterator[str]:
             yield await fetch(key)
     finally:
         await other("last")
-
-
-def running(code: Callable[[], Any]) -> Driver:
-    """Start a coroutine function as a workflow."""
-    return Driver.start(workflow(code))
 
 
 # Order
