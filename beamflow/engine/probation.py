@@ -71,7 +71,7 @@ class Probation(Actor):
         history = await self._services.store.read(RECOVERIES)
         if history:
             self._seq, self._time = history[-1].seq, history[-1].time
-        self._trail = trail(history, quarantine.epoch - 1)
+        self._trail = trail(history, quarantine.epoch - 1, self._services.now())
         quarantine.judge_anew()
         quarantine.news = self._look_again
         return Continue(None)
@@ -148,7 +148,7 @@ class Probation(Actor):
     async def _let_go(self) -> None:
         """Let the suspects go on that there are by now, each group in its turn."""
         suspects, self._suspects = self._suspects, {}
-        order = turns(suspects, self._services.random.random())
+        order = turns(suspects, self._trail.lived_s, self._services.random.random())
         log.warning(
             "workflows_on_probation",
             workflow_ids=[key for turn in order for key in turn.workflows],

@@ -2,11 +2,12 @@
 
 A host that kills at random must look like no workflow of its own. So a workflow is held to be a killer
 by a number of deaths in a row only for which its turn was at a time that was drawn: whatever else ends
-the process does not know that time, and meets it once in `DRAWS`.
+the process does not know that time, and meets it once in as many windows as it is drawn from.
 """
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from beamflow.model.events import ProbationBegan, RecoveryBegan
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Suspect", "Trail", "Turn", "judged", "poisonous", "trail", "turns"]
 
-ALONE_MAX = 5
-DRAWS = 32
+DRAWS = (8, 32, 64, 64)
+"""From how many windows the next turn of one is drawn that was alone once, twice and so on."""
+ALONE_MAX = len(DRAWS) + 1
 GROUPS_MAX = 16
 WINDOW_S = 1.0
 WINDOW_S_MAX = 64.0
@@ -45,6 +47,8 @@ class Trail(NamedTuple):
     """Whose attempts were under way."""
     on_probation: tuple[str, ...]
     """Which of them had their turn when it died."""
+    lived_s: float = inf
+    """Seconds at most from the beginning of that turn to its death."""
 
 
 class Turn(NamedTuple):
@@ -57,15 +61,17 @@ class Turn(NamedTuple):
     """Seconds for which nobody else goes on, unless each of them gets on before."""
 
 
-def trail(history: Sequence[Recorded], died: int) -> Trail:
+def trail(history: Sequence[Recorded], died: int, now: int) -> Trail:
     """Tell what the owner that has died had noted.
 
     Args:
         history: what all recoveries have noted.
         died: epoch of that owner; what older ones have noted does not count.
+        now: the time at which the next one took over, as those of the notes.
     """
     under_way: dict[str, Suspect] = {}
     on_probation: tuple[str, ...] = ()
+    lived_s = inf
     for recorded in history:
         if recorded.epoch == died:
             match recorded.event:
@@ -74,9 +80,10 @@ def trail(history: Sequence[Recorded], died: int) -> Trail:
                         under_way[key] = Suspect(*noted)
                 case ProbationBegan(workflows=workflows):
                     on_probation = workflows
+                    lived_s = max(0, now - recorded.time) / 1_000_000
                 case _:
                     pass
-    return Trail(under_way, on_probation)
+    return Trail(under_way, on_probation, lived_s)
 
 
 def judged(held: Mapping[str, int], trail: Trail) -> dict[str, Suspect]:
@@ -103,15 +110,17 @@ def poisonous(suspects: Mapping[str, Suspect]) -> list[str]:
     return [key for key, one in suspects.items() if one.alone >= ALONE_MAX]
 
 
-def turns(suspects: Mapping[str, Suspect], draw: float) -> list[Turn]:
+def turns(suspects: Mapping[str, Suspect], lived_s: float, draw: float) -> list[Turn]:
     """Give each who was there more than once a turn.
 
     They go on in groups, those that the trail has led to first; of either kind there are `GROUPS_MAX`
     at most, so a thousand take three deaths more to tell apart. Whoever was alone in the last death
-    comes last, at a time that is drawn among `DRAWS` windows.
+    comes last, at a time that is drawn among as many windows as `DRAWS` says. Its window is twice as
+    long as it may have taken to strike.
 
     Args:
         suspects: those who are held, and not to be parked.
+        lived_s: how long at most whoever had their turn in the last death had had it.
         draw: a number from 0 up to 1, drawn anew for each death.
     """
     again = {key: one for key, one in suspects.items() if one.deaths > 1}
@@ -124,7 +133,8 @@ def turns(suspects: Mapping[str, Suspect], draw: float) -> list[Turn]:
     for group in _groups(again):
         window_s = _window_s(max(again[key].deaths for key in group))
         found.append(Turn(group, 0.0, min(window_s, window_s_max)))
-    found += [Turn((key,), draw * DRAWS * window_s_max, window_s_max) for key, _ in alone]
+    window_s = min(max(WINDOW_S, 2 * lived_s), window_s_max)
+    found += [Turn((key,), draw * DRAWS[one.alone - 1] * window_s, window_s) for key, one in alone]
     return found
 
 

@@ -70,5 +70,5 @@ async def main(database: str) -> None:
 
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(60, exit=True)
-    suspects.WINDOW_S, suspects.DRAWS = 0.2, 4
+    suspects.WINDOW_S, suspects.DRAWS = 0.2, (4, 4, 4, 4)
     asyncio.run(main(sys.argv[1]))

@@ -243,7 +243,7 @@ ABLATIONS = [
         "the time that a suspect is drawn",
         "I26",
         "engine/suspects.py",
-        "draw * DRAWS * window_s_max",
+        "draw * DRAWS[one.alone - 1] * window_s",
         "0.0",
         f"{ENGINE}/test_suspects.py::test_no_innocent_is_parked_whatever_kills_the_process",
     ),

@@ -88,7 +88,7 @@ def store(clock: ManualClock) -> MortalStore:
 
 async def until_death(clock: ManualClock) -> bool:
     """Let time pass until the killer strikes; False if it does not."""
-    for _ in range(200):
+    for _ in range(400):
         await clock.advance(0.25)
         if died.is_set():
             died.clear()
@@ -253,6 +253,26 @@ async def test_suspects_go_on_one_after_the_other(store: MortalStore, clock: Man
         ("2",),
         (),
     ]
+
+
+async def test_an_innocent_that_was_alone_for_a_moment_goes_on_in_moments(
+    store: MortalStore, clock: ManualClock
+) -> None:
+    """However many processes have died before, in no time: in eight windows of a second at the latest."""
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        await engine.start(innocent, id="one")
+        await settle()
+    for _ in range(5):
+        async with Engine(store, workflows=[innocent], clock=clock):
+            await settle()
+            await clock.advance(40)  # its turn is over
+    async with Engine(store, workflows=ALL, clock=clock):
+        await settle()
+        await clock.advance(0.5)  # its turn is not
+    done.set()
+    async with Engine(store, workflows=ALL, clock=clock) as engine:
+        await clock.advance(8)
+        assert await engine.handle("one").result() == "done"
 
 
 async def test_an_engine_that_was_left_in_order_has_not_died(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from itertools import count
+from math import prod
 from operator import itemgetter
 from random import Random
 from typing import TYPE_CHECKING
@@ -39,17 +40,22 @@ HOSTS_EACH = 5000 if os.environ.get("BEAMFLOW_EXHAUSTIVE") else 300
 
 
 def noted(*events: Event, epoch: int = 7) -> list[Recorded]:
+    """One each second."""
     return [
-        Recorded(stream=RECOVERIES, seq=seq, time=seq, epoch=epoch, event=event)
+        Recorded(stream=RECOVERIES, seq=seq, time=seq * 1_000_000, epoch=epoch, event=event)
         for seq, event in enumerate(events, 1)
     ]
 
 
+def known(held: dict[str, int], history: list[Recorded], died: int = 7) -> dict[str, Suspect]:
+    return judged(held, trail(history, died, now=history[-1].time))
+
+
 def test_what_an_owner_before_the_dead_one_has_noted_does_not_count() -> None:
     history = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
-    assert judged({"a": 5}, trail(history, died=7)) == {"a": Suspect(5, 4, 2, is_near=True)}
-    assert judged({"a": 5}, trail(history, died=8)) == {"a": Suspect(5, 1, 0)}
-    assert judged({"a": 6}, trail(history, died=7)) == {"a": Suspect(6, 1, 0)}
+    assert known({"a": 5}, history) == {"a": Suspect(5, 4, 2, is_near=True)}
+    assert known({"a": 5}, history, died=8) == {"a": Suspect(5, 1, 0)}
+    assert known({"a": 6}, history) == {"a": Suspect(6, 1, 0)}
 
 
 def test_only_who_was_alone_is_counted_as_alone() -> None:
@@ -58,8 +64,8 @@ def test_only_who_was_alone_is_counted_as_alone() -> None:
         history = noted(
             under_way, ProbationBegan(workflows=("a",)), ProbationBegan(workflows=group)
         )
-        assert judged({"a": 5}, trail(history, died=7))["a"].alone == 0
-    assert judged({"a": 5}, trail(noted(under_way), died=7))["a"].alone == 0
+        assert known({"a": 5}, history)["a"].alone == 0
+    assert known({"a": 5}, noted(under_way))["a"].alone == 0
 
 
 def test_who_comes_while_another_has_its_turn_takes_nothing_from_the_trail() -> None:
@@ -69,24 +75,52 @@ def test_who_comes_while_another_has_its_turn_takes_nothing_from_the_trail() -> 
         ProbationBegan(workflows=("a",)),
         RecoveryBegan(under_way={"b": (9, 1, 0)}),
     )
-    found = judged({"a": 5, "b": 9}, trail(history, died=7))
+    found = known({"a": 5, "b": 9}, history)
     assert found == {"a": Suspect(5, 4, 2, is_near=True), "b": Suspect(9, 2, 0)}
 
 
 def test_a_first_death_gives_nobody_a_turn() -> None:
     """All go on at once."""
-    assert turns({"a": Suspect(5, 1, 0)}, 0.5) == []
+    assert turns({"a": Suspect(5, 1, 0)}, NEVER, 0.5) == []
 
 
 def test_who_was_alone_comes_last_at_a_time_that_is_drawn() -> None:
     """The others do not wait for it, nor longer than its window."""
     suspects = {"a": Suspect(5, 4, 1, is_near=True), "b": Suspect(5, 9, 0), "c": Suspect(5, 1, 0)}
-    first, last = turns(suspects, 0.25)
+    first, last = turns(suspects, 9.0, 0.25)
     assert first == (("b",), 0.0, 2 * WINDOW_S)
-    assert last == (("a",), DRAWS / 4 * 2 * WINDOW_S, 2 * WINDOW_S)
+    assert last == (("a",), DRAWS[0] / 4 * 2 * WINDOW_S, 2 * WINDOW_S)
+
+
+def test_who_was_alone_more_often_has_its_turn_among_more_windows() -> None:
+    for alone, windows in enumerate(DRAWS, 1):
+        (turn,) = turns({"a": Suspect(5, alone + 2, alone, is_near=True)}, 9.0, 0.5)
+        assert turn.wait_s == windows / 2 * WINDOW_S
+    assert prod(DRAWS) >= 2**20, "an innocent meets all of them once in a million rows"
+
+
+def test_how_long_a_turn_had_lasted_is_known_from_its_note() -> None:
+    begun = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
+    assert trail(begun, 7, now=2_500_000).lived_s == 0.5
+    assert trail(begun, 7, now=1_000_000).lived_s == 0.0, "somebody has set the clock back"
+    assert trail(begun[:1], 7, now=2_500_000).lived_s == NEVER
+
+
+def test_who_was_alone_for_a_moment_waits_for_moments_however_many_have_died() -> None:
+    """It has not killed later than that, so its window need not be longer."""
+    for deaths in range(3, 20):
+        suspects = {"a": Suspect(6, deaths, 1, is_near=True), "b": Suspect(5, deaths, 0)}
+        before, turn = turns(suspects, 0.5, 0.99)
+        assert turn.window_s == WINDOW_S
+        assert turn.wait_s <= DRAWS[0] * WINDOW_S
+        assert before.window_s >= turn.window_s, "another that kills is slow, perhaps"
 
 
 # A whole series of deaths
+
+
+def micros(time_s: float) -> int:
+    return int(time_s * 1_000_000)
 
 
 @dataclass
@@ -97,6 +131,8 @@ class Job:
     takes_s: list[float]
     kills_after_s: float = NEVER
     """How long after it has begun its first step takes the process along, each time."""
+    slower: float = 1.0
+    """Up to how many times as long that may take."""
     seq: int = 1
     parked: bool = False
     waited_s: float = 0.0
@@ -108,6 +144,9 @@ class Job:
 
     def first_end_s(self, begun_s: float) -> float:
         return NEVER if self.kills_after_s < NEVER else begun_s + self.takes_s[0]
+
+    def strikes_after_s(self, draws: Random) -> float:
+        return self.kills_after_s * draws.uniform(1.0, self.slower)
 
     def live(self, begun_s: float, until_s: float) -> None:
         """Run from its beginning until the process dies."""
@@ -126,7 +165,10 @@ class Host:
     draws: Random
     history: list[Recorded] = field(default_factory=list)
     epoch: int = 0
+    time_s: float = 1.0
     deaths: int = 0
+    down_s: float = 0.3
+    """How long it takes until the next process is there."""
     places: int = 10_000
     """How many come into memory at once; the others come one after the other meanwhile."""
     comes_s: float = 1.0
@@ -136,7 +178,7 @@ class Host:
 
     def live(self, killed_s: float) -> None:
         """One life, ended by the host at that time, or by one of the jobs before."""
-        noted = trail(self.history, self.epoch)
+        noted = trail(self.history, self.epoch, micros(self.time_s))
         self.epoch += 1
         self._notes: list[tuple[float, Event]] = []
         self._begins: dict[str, float] = {}
@@ -144,14 +186,15 @@ class Host:
         late = [at_once.pop() for _ in range(max(0, len(at_once) - self.places))][::-1]
         came_s = 0.0
         suspects = self._judge(at_once, noted, came_s)
-        now_s = self._let_go(suspects, came_s)
+        now_s = self._let_go(suspects, noted, came_s)
         suspects = {}
         for job in late:
             came_s += self.comes_s
             suspects |= self._judge([job], noted, came_s)
-        self._let_go(suspects, max(now_s, came_s))
+        self._let_go(suspects, noted, max(now_s, came_s))
         strikes = [
-            begun_s + self._job(name).kills_after_s for name, begun_s in self._begins.items()
+            begun_s + self._job(name).strikes_after_s(self.draws)
+            for name, begun_s in self._begins.items()
         ]
         died_s = min([killed_s, *strikes])
         for name, begun_s in self._begins.items():
@@ -160,10 +203,18 @@ class Host:
             job.live(begun_s, died_s)
         self.deaths += died_s < NEVER
         self.history = [
-            Recorded(stream=RECOVERIES, seq=seq, time=0, epoch=self.epoch, event=event)
-            for seq, (time_s, event) in enumerate(sorted(self._notes, key=itemgetter(0)), 1)
-            if time_s <= died_s
+            Recorded(
+                stream=RECOVERIES,
+                seq=seq,
+                time=micros(self.time_s + at_s),
+                epoch=self.epoch,
+                event=event,
+            )
+            for seq, (at_s, event) in enumerate(sorted(self._notes, key=itemgetter(0)), 1)
+            if at_s <= died_s
         ]
+        if died_s < NEVER:
+            self.time_s += died_s + self.down_s
 
     def _judge(self, jobs: list[Job], noted: Trail, now_s: float) -> dict[str, Suspect]:
         """Note those who have come, and let the innocent go on."""
@@ -176,9 +227,9 @@ class Host:
         self._begins |= {key: now_s for key, one in suspects.items() if one.deaths == 1}
         return suspects
 
-    def _let_go(self, suspects: dict[str, Suspect], now_s: float) -> float:
+    def _let_go(self, suspects: dict[str, Suspect], noted: Trail, now_s: float) -> float:
         """Give the suspects their turns; return when the last one is over."""
-        for turn in turns(suspects, self.draws.random()):
+        for turn in turns(suspects, noted.lived_s, self.draws.random()):
             if turn.wait_s:
                 self._notes.append((now_s, ProbationBegan(workflows=())))
                 now_s += turn.wait_s
@@ -207,7 +258,8 @@ def now_and_then(draws: Random) -> Iterator[float]:
 
 def in_the_windows(draws: Random) -> Iterator[float]:
     """A host that kills when most turns are."""
-    return (draws.uniform(0, (DRAWS + 1) * WINDOW_S) for _ in count())
+    windows = draws.choice(DRAWS)
+    return (draws.uniform(0, (windows + 1) * WINDOW_S) for _ in count())
 
 
 def later_and_later(draws: Random) -> Iterator[float]:
@@ -233,6 +285,7 @@ def outlives(
 ) -> None:
     """Kill up to forty processes, then let one live: nobody is parked, and all come to their end."""
     schedule = iter(kills(draws))
+    host.down_s = draws.choice([0.0, 0.3, 60.0])
     for _ in range(draws.randint(1, 40)):
         host.live(next(schedule))
     host.live(NEVER)
@@ -250,7 +303,7 @@ def test_no_innocent_is_parked_whatever_kills_the_process(
         draws = Random(seed)
         host = Host(innocents(draws), Random(f"draws {seed}"))
         outlives(host, draws, kills, seed)
-        longest_s = (2 * GROUPS_MAX + DRAWS) * WINDOW_S_MAX
+        longest_s = (2 * GROUPS_MAX + max(DRAWS)) * WINDOW_S_MAX
         assert max(job.waited_s for job in host.jobs) <= longest_s, seed
 
 
@@ -299,6 +352,20 @@ def test_a_killer_is_parked_within_a_bound(others: int, kills_after_s: float) ->
         assert host.deaths <= 1 + misses + narrowing + ALONE_MAX
         host.live(NEVER)
         assert not any(job.is_open or job.parked for job in jobs)
+
+
+@pytest.mark.parametrize("kills_after_s", [0.01, 0.7, 3.0, 20.0])
+def test_a_killer_that_does_not_keep_time_is_parked(kills_after_s: float) -> None:
+    """It takes up to twice as long as the last time."""
+    for seed in range(100):
+        draws = Random(seed)
+        jobs = innocents(draws)
+        killer = Job("killer", [1.0], kills_after_s, slower=2.0)
+        host = Host([*jobs, killer], Random(f"draws {seed}"))
+        for _ in range(40):
+            host.live(NEVER)
+        assert [job.name for job in host.jobs if job.parked] == ["killer"], seed
+        assert not any(job.is_open for job in jobs), seed
 
 
 @pytest.mark.parametrize("kills", HOSTS)
