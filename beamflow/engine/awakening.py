@@ -8,7 +8,13 @@ from beamflow.engine.children import is_orphan
 from beamflow.engine.consequences import check_outcome
 from beamflow.engine.execution import new_execution
 from beamflow.engine.messages import Begin
-from beamflow.engine.parking import PoisonError, leave_parking, parked_error, sent_round
+from beamflow.engine.parking import (
+    PoisonError,
+    is_to_be_looked_at,
+    leave_parking,
+    parked_error,
+    sent_round,
+)
 from beamflow.engine.replay import replay
 from beamflow.engine.retrying import retried
 from beamflow.engine.steering import UNSTEERED
@@ -269,8 +275,14 @@ class Awakening:
         )
 
     async def _check_not_parked(self, summary: Summary | None) -> None:
-        """Starting a workflow that is parked gives a handle of it and moves nothing."""
-        if summary is not None and summary.state is WorkflowState.PARKED:
+        """Starting a workflow that is parked gives a handle of it and moves nothing.
+
+        Where recovery has not come to it yet, its turn is now.
+        """
+        if summary is None or summary.state is not WorkflowState.PARKED:
+            return
+        self._parked = await is_to_be_looked_at(self._services, self._workflow_id)
+        if not self._parked:
             raise Over(await parked_error(self._services, self._workflow_id))
 
     async def _go_round(self, code: Execution, steering: Steering, history: list[Recorded]) -> None:

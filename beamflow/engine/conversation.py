@@ -187,6 +187,8 @@ class Conversation(LogReader):
             return None
         reply = ledger.replies.get(request)
         if reply is None and summary.state is WorkflowState.PARKED:
+            if await self._workflows.goes_on(self.id):
+                return None
             raise await parked_error(
                 self._services, self.id, f"update {name!r} was accepted and has no reply yet: "
             )
@@ -243,6 +245,8 @@ class Conversation(LogReader):
     async def _check_open(self, asked: str) -> None:
         summary = await self._summary()
         if summary.state is WorkflowState.PARKED:
+            if await self._workflows.goes_on(self.id):
+                return
             raise await parked_error(self._services, self.id, f"{asked} was not taken: ")
         if not summary.state.is_open:
             raise closed_error(self.id, summary.state, asked)

@@ -380,6 +380,8 @@ class WorkflowHandle(Conversation, Generic[R]):
                     return
                 raise closed_error(self.id, state, control.value)
             if not allows(state, control):
+                if state is WorkflowState.PARKED and await self._workflows.goes_on(self.id):
+                    continue
                 raise refusal(self.id, state, control)
             if state is WorkflowState.PARKED and control is Control.TERMINATE:
                 if await self._workflows.terminate(self.id, reason):
@@ -408,19 +410,21 @@ class WorkflowHandle(Conversation, Generic[R]):
 
     async def _last_event(self) -> Event:
         services = self._services
-        end = services.wait_for_end(self.id)
-        try:
-            actor = services.actors.get(self.id)
-            if actor is not None and actor.alive:
-                return await end
-            summary = await self._summary()
-            if summary.state is WorkflowState.PARKED and self.id not in services.actors:
+        while True:
+            end = services.wait_for_end(self.id)
+            try:
+                actor = services.actors.get(self.id)
+                if actor is not None and actor.alive:
+                    return await end
+                summary = await self._summary()
+                if not summary.state.is_open:
+                    return (await self._stored())[-1].event
+                if summary.state is not WorkflowState.PARKED or self.id in services.actors:
+                    return await end
+            finally:
+                services.wait_no_more(self.id, end)
+            if not await self._workflows.goes_on(self.id):
                 raise await parked_error(services, self.id)
-            if summary.state.is_open:
-                return await end
-        finally:
-            services.wait_no_more(self.id, end)
-        return (await self._stored())[-1].event
 
     def _returned(self, event: Event) -> R:
         match event:

@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from beamflow.model.status import WorkflowState
 
 __all__ = [
+    "MENDED_BY_A_RESTART",
     "PARKED_BY",
     "PoisonError",
+    "is_to_be_looked_at",
     "leave_parking",
     "letter_of",
     "letter_of_compensation",
@@ -59,6 +61,17 @@ _REASONS: tuple[tuple[type[BeamflowError], DeadLetterReason], ...] = (
 
 PARKED_BY = tuple(kind for kind, _ in _REASONS)
 """Errors that park the workflow whose actor meets them."""
+
+MENDED_BY_A_RESTART = frozenset(
+    {
+        DeadLetterReason.NONDETERMINISM,
+        DeadLetterReason.CODE_GONE,
+        DeadLetterReason.HOST_LOOP,
+        DeadLetterReason.UNDECODABLE,
+        DeadLetterReason.CORRUPT_LOG,
+    }
+)
+"""Reasons that are looked at again at each start: by then there may be other code, or another file."""
 
 
 def reason_of(error: BaseException) -> DeadLetterReason:
@@ -104,6 +117,17 @@ async def park(services: Services, letter: DeadLettered) -> WorkflowParkedError:
     return WorkflowParkedError(
         letter.workflow_id, reason=letter.reason.value, detail=letter.error.message
     )
+
+
+async def is_to_be_looked_at(services: Services, workflow_id: str) -> bool:
+    """Tell whether a parked workflow may go on since the engine was started, and nobody has looked.
+
+    What it was parked for is what an engine has found that is gone by now.
+    """
+    if not services.recovering:
+        return False
+    letter = await find_letter(services, workflow_id, among=PARKED)
+    return letter is not None and letter.reason in MENDED_BY_A_RESTART
 
 
 async def leave_parking(services: Services, workflow_id: str, state: WorkflowState) -> None:

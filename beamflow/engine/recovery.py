@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from beamflow import log
-from beamflow.engine.parking import parked_error
-from beamflow.model.events import DeadLetterReason
+from beamflow.engine.parking import MENDED_BY_A_RESTART, parked_error
 from beamflow.model.status import ACTIVE_STATES, WorkflowState
 from beamflow.stores.base import DeadLetterQuery
 
@@ -16,15 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["recover"]
 
-_MENDED_BY_A_RESTART = frozenset(
-    {
-        DeadLetterReason.NONDETERMINISM,
-        DeadLetterReason.CODE_GONE,
-        DeadLetterReason.HOST_LOOP,
-        DeadLetterReason.UNDECODABLE,
-        DeadLetterReason.CORRUPT_LOG,
-    }
-)
 _AT_A_TIME = 500
 
 
@@ -34,8 +24,10 @@ async def recover(services: Services, workflows: Workflows) -> None:
     The oldest come first, and no more at a time than there are places in memory.
 
     A workflow that was parked because of its code or its log is looked at again at each start; if
-    the cause is still there it stays parked, with the one dead letter it has.
+    the cause is still there it stays parked, with the one dead letter it has. Whoever asks for one of
+    them before does not wait for the others: see `Workflows.goes_on`.
     """
+    services.recovering = True
     woken = 0
     quarantine = services.quarantine
     for state in ACTIVE_STATES:
@@ -53,11 +45,12 @@ async def recover(services: Services, workflows: Workflows) -> None:
     while True:
         letters = await services.store.dead_letters(DeadLetterQuery(limit=_AT_A_TIME, after=after))
         for letter in letters.items:
-            if letter.reason in _MENDED_BY_A_RESTART:
+            if letter.reason in MENDED_BY_A_RESTART:
                 await workflows.unpark(letter.workflow_id)
         after = letters.cursor
         if after is None:
             break
+    services.recovering = False
     await _tell_waiters(services)
     log.info("workflows_recovered", count=woken)
     if quarantine is not None:

@@ -114,6 +114,7 @@ class Services:
         crashes: how often a workflow's actor has crashed since it last got on, by id.
         stopped: whether the engine has not been entered, was left, or has given up.
         given_up: why it has given up by itself, once it has.
+        recovering: whether some that are parked are still to be looked at since the store was opened.
     """
 
     def __init__(
@@ -155,6 +156,7 @@ class Services:
         self.crashes: dict[str, int] = {}
         self.stopped = True
         self.given_up: EngineStoppedError | None = None
+        self.recovering = False
         self._ends: dict[str, list[asyncio.Future[Event]]] = {}
         self._followers: dict[str, list[asyncio.Event]] = {}
 
@@ -255,6 +257,7 @@ class Services:
         """Forget what an earlier life of the engine has left."""
         self.stopped = False
         self.given_up = None
+        self.recovering = True
         self.actors.clear()
         self.crashes.clear()
 

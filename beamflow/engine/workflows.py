@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from beamflow.authoring.child import messenger
 from beamflow.engine.awakening import Awakening
 from beamflow.engine.messages import Waiting
+from beamflow.engine.parking import is_to_be_looked_at
 from beamflow.engine.queries import Queries
 from beamflow.engine.slots import Slots
 from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, WorkflowExistsError, WorkflowNotFoundError
-from beamflow.model.status import ACTIVE_STATES
+from beamflow.model.status import ACTIVE_STATES, WorkflowState
 from supervision import ActorStoppedError, ChildSpec, Down, DynamicSupervisor, Restart
 
 if TYPE_CHECKING:
@@ -217,6 +218,21 @@ class Workflows:
         except ActorStoppedError as error:
             if error.reason != "normal":
                 raise EngineStoppedError(_NOT_UP) from error
+
+    async def goes_on(self, workflow_id: str) -> bool:
+        """Tell whether a workflow that was found parked goes on: one that recovery has not come to may.
+
+        Suspends until it was looked at.
+
+        Raises:
+            StoreError: its log cannot be read.
+            EngineStoppedError: the engine is stopping.
+        """
+        if await is_to_be_looked_at(self._services, workflow_id):
+            await self.unpark(workflow_id)
+            await self.gone_on(workflow_id)
+        summary = await self._services.opened.summary(workflow_id)
+        return summary is None or summary.state is not WorkflowState.PARKED
 
     async def terminate(self, workflow_id: str, reason: str) -> bool:
         """End a workflow that is not in memory; False when it is.

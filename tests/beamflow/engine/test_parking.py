@@ -13,8 +13,11 @@ from beamflow import (
     Engine,
     WorkflowParkedError,
     WorkflowState,
+    on_signal,
+    on_update,
     receive,
     step,
+    until,
     workflow,
 )
 from beamflow.engine import workflow_loop
@@ -22,12 +25,13 @@ from beamflow.events import (
     DeadLettered,
     DeadLetterRetried,
     Recorded,
+    StepCompleted,
 )
 from supervision.testing import settle
 from tests.beamflow.engine.outage import fails, healthy, letters_log, parks, reserve, sell, undo_me
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from beamflow import Workflow
     from beamflow.stores.base import Store
@@ -146,6 +150,93 @@ async def test_code_that_does_not_fit_its_log_parks_and_goes_on_once_it_does(
         assert await handle.history() == before
         await handle.signal("word", "time")
         assert await handle.result() == "tea time"
+        assert await letters_log(engine) == [DeadLettered, DeadLetterRetried]
+
+
+@workflow(name="counts")
+async def mended(start: int) -> int:
+    """Adds what it is told, by a signal or an update."""
+    total = await weigh(start)
+    told: list[int] = []
+    on_update("add", told.append)
+    on_signal("add", told.append)
+    await until(lambda: bool(told))
+    return total + told[0]
+
+
+@workflow(name="counts")
+async def spoilt(start: int) -> int:
+    return await weigh(start + 1)
+
+
+@step
+async def weigh(start: int) -> int:
+    return start
+
+
+async def _starts_it_again(engine: Engine) -> None:
+    handle = await engine.start(mended, 4, id="one")
+    await handle.signal("add", 3)
+
+
+async def _sends_a_signal(engine: Engine) -> None:
+    await engine.handle("one").signal("add", 3)
+
+
+async def _asks_for_an_update(engine: Engine) -> None:
+    await engine.handle("one").update("add", 3)
+
+
+async def _pauses_it(engine: Engine) -> None:
+    await engine.handle("one").pause()
+    await engine.handle("one").resume()
+    await engine.handle("one").signal("add", 3)
+
+
+async def _waits_for_the_result(engine: Engine) -> None:
+    """Before anybody else has come."""
+    result = asyncio.create_task(engine.handle("one").result())
+    await asyncio.sleep(0)
+    await engine.handle("one").signal("add", 3)
+    assert await result == 7
+
+
+async def _starts_it_and_waits(engine: Engine) -> None:
+    """As a program does that knows nothing of what happened."""
+    handle = await engine.start(mended, 4, id="one")
+    result = asyncio.create_task(handle.result())
+    await asyncio.sleep(0)
+    await handle.signal("add", 3)
+    assert await result == 7
+
+
+@pytest.mark.invariant("I29")
+@pytest.mark.parametrize(
+    "comes",
+    [
+        _starts_it_again,
+        _sends_a_signal,
+        _asks_for_an_update,
+        _pauses_it,
+        _waits_for_the_result,
+        _starts_it_and_waits,
+    ],
+)
+async def test_whoever_comes_first_to_mended_code_finds_it_mended(
+    place: str | Store,
+    reached: Callable[..., Awaitable[None]],
+    comes: Callable[[Engine], Awaitable[None]],
+) -> None:
+    """Recovery may have a long way to those that are parked; nobody is told what held before."""
+    async with Engine(place, workflows=[mended]) as engine:
+        handle = await engine.start(mended, 4, id="one")
+        await reached(handle, StepCompleted)
+    async with Engine(place, workflows=[spoilt]) as engine:
+        await parks(engine.handle("one"))
+    async with Engine(place, workflows=[mended]) as engine:
+        await comes(engine)
+        assert await engine.handle("one").result() == 7
+        assert await engine.dead_letters.list() == []
         assert await letters_log(engine) == [DeadLettered, DeadLetterRetried]
 
 
@@ -331,8 +422,8 @@ async def test_a_workflow_that_crashes_its_actor_again_and_again_is_parked(
         assert "crashed 3 times in a row" in letter.error.message
         assert await (await engine.start(sell, "tea", 2, id="two")).result() == "2 shipped"
     async with Engine(memory, workflows=[sell], clock=clock) as engine:
-        await settle()
         before = await engine.handle("one").history()
+        await parks(engine.handle("one"))
         await parks(await engine.start(sell, "tea", 1, id="one"))
         await settle()
         assert await engine.handle("one").history() == before
