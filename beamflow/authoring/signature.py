@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
 
 __all__ = ["Arguments", "Signature"]
 
+_SHORT = re.compile(r"Expected `array` of at least length \d+, got (\d+)")
 _POSITION = re.compile(r"`\$\[(\d+)\]")
 
 
@@ -127,5 +128,8 @@ class Arguments:
         return [arguments[name] for name in self._names]
 
     def _named(self, problem: str) -> str:
-        """Turn ``$[0].income`` into ``application.income``."""
+        """Turn ``$[0].income`` into ``application.income``; name what is missing."""
+        short = _SHORT.fullmatch(problem)
+        if short is not None:
+            return f"missing {', '.join(map(repr, self._names[int(short[1]) :]))}"
         return _POSITION.sub(lambda match: f"`{self._names[int(match[1])]}", problem)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from beamflow.authoring.workflow import definition_of
 from beamflow.errors import DefinitionError, DuplicateWorkflowError, UnknownWorkflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from beamflow.authoring.workflow import Workflow
 
 __all__ = ["Definitions"]
@@ -35,6 +34,9 @@ class Definitions:
         """Check them; code that cannot be read back from a log is refused here."""
         self.workflows: tuple[Workflow[..., Any], ...] = ()
         self._versions: dict[str, dict[int, Workflow[..., Any]]] = {}
+        if not isinstance(workflows, Iterable):
+            message = f"workflows={workflows!r} is refused: give a list of workflows"
+            raise DefinitionError(message)
         for given in workflows:
             workflow = definition_of(given)
             if workflow is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, TypeVarTuple, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, cast
 
 from msgspec import Raw
 
@@ -143,7 +143,7 @@ class Engine:
         self._watchdog = None if watchdog is None else _watchdog(watchdog)
         self._clock = SystemClock() if clock is None else clock
         self._services = Services(
-            open_store(store, clock=self._now_us) if isinstance(store, str) else store,
+            _store(store, self._now_us),
             Definitions(workflows),
             self._clock,
             Random() if random is None else random,  # noqa: S311 - jitter and ids, no secrets
@@ -194,7 +194,7 @@ class Engine:
         except BaseException as error:
             services.stopped = True
             if isinstance(error, ChildStartError):
-                raise _cause(error) from error
+                raise _cause(error) or error from error
             raise
         self._system = system
         system.ref.monitor(self._gave_up)
@@ -218,7 +218,7 @@ class Engine:
             await system.stop()
         except Exception as problem:
             if error is None:
-                message = f"the engine had given up: {problem}"
+                message = f"the engine had given up: {_cause(problem)}"
                 raise EngineStoppedError(message) from problem
         finally:
             self._workflows.queries.close()
@@ -457,7 +457,7 @@ class Engine:
         if system is None:
             return
         problem = system.ref.cause
-        error = EngineStoppedError(f"the engine has given up: {problem}")
+        error = EngineStoppedError(f"the engine has given up: {_cause(problem)}")
         error.__cause__ = problem
         self._services.given_up = error
         self._services.all_ended(error)
@@ -506,8 +506,15 @@ def _report_blocked(found: LoopBlocked) -> None:
     )
 
 
-def _cause(error: ChildStartError) -> BaseException:
-    cause: BaseException | None = error
+def _store(given: str | Store, clock: Callable[[], int]) -> Store:
+    """Return the store that was given or named; what is neither is refused like a wrong URL."""
+    is_one = not isinstance(given, str) and hasattr(given, "claim")
+    return cast("Store", given) if is_one else open_store(cast("str", given), clock=clock)
+
+
+def _cause(error: BaseException | None) -> BaseException | None:
+    """Return what of beamflow lies behind an error of the tree, which says what helps; else the error."""
+    cause = error
     while cause is not None:
         if isinstance(cause, BeamflowError):
             return cause

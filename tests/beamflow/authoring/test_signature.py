@@ -87,6 +87,11 @@ def test_wrong_arguments_are_refused_with_the_path(
     assert problem in str(caught.value)
 
 
+def test_what_was_recorded_with_fewer_parameters_says_what_is_missing() -> None:
+    with pytest.raises(PayloadError, match="arguments of step 'f': missing 'c', 'd', 'e'"):
+        signature(everything).arguments.decode(b'[1,{"name":"i","count":2}]')
+
+
 def star(*items: int) -> None: ...
 
 

@@ -138,7 +138,7 @@ async def test_a_full_disk_stops_the_engine_and_loses_nothing(tmp_path: Path) ->
     path = tmp_path / "app.db"
     acknowledged: list[str] = []
     url = f"sqlite:///{path}"
-    with pytest.raises(EngineStoppedError, match="had given up"):
+    with pytest.raises(EngineStoppedError, match="the engine had given up.*the disk is full.*Free"):
         async with Engine(url, workflows=[wait]) as engine:
             handle = await engine.start(wait, id="one")
             store: Any = engine._services.store
@@ -159,7 +159,9 @@ async def test_a_full_disk_stops_the_engine_and_loses_nothing(tmp_path: Path) ->
                         break
                 else:
                     acknowledged.append(f"{number}")
-            with pytest.raises(EngineStoppedError):
+            with pytest.raises(
+                EngineStoppedError, match="the engine has given up.*the disk is full"
+            ):
                 await waiting
     assert acknowledged
     async with Engine(url, workflows=[wait]) as engine:

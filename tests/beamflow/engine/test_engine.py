@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,6 @@ from beamflow.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from beamflow.events import Event
     from beamflow.stores.base import Sleep, Store
@@ -251,8 +251,13 @@ def test_definitions_are_checked_when_the_engine_is_made() -> None:
         Engine("memory://", workflows=[pay, other])
     with pytest.raises(DefinitionError, match="is no workflow"):
         Engine("memory://", workflows=[impostor])
+    with pytest.raises(DefinitionError, match="is refused: give a list of workflows"):
+        Engine("memory://", workflows=pay)  # type: ignore[arg-type]
     with pytest.raises(DefinitionError, match="is not understood"):
         Engine("redis://", workflows=[pay])
+    for place in (None, Path("app.db")):
+        with pytest.raises(DefinitionError, match="a store is named by a URL, not"):
+            Engine(place, workflows=[pay])  # type: ignore[arg-type]
 
 
 # entering and leaving
