@@ -71,8 +71,9 @@ wheel-test: $(DEV) ## build the wheel, install it elsewhere, run the tests of th
 .venv/.%: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "beamflow needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 …"; exit 1; }
 	@echo "setting up .venv ($*)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 	@{ command -v uv >/dev/null && uv pip install --quiet --python $(BIN)/python --editable . --group $*; } || \
-	{ $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
+	{ { $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip; } && \
+	  $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' && \
 	  $(BIN)/python -m pip install --quiet --editable . --group $*; }
 	@touch $@

@@ -71,6 +71,22 @@ def test_an_honest_record_is_believed(copy: Path) -> None:
     assert (finished.returncode, finished.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--applications", "0"], "--applications is 0, not between 1 and 1,000"),
+        (["--applications", "1001"], "--applications is 1001, not between"),
+        (["--kills", "-1"], "--kills is -1, which is below 0"),
+        (["--folder", str(DEMO)], "is not empty"),
+    ],
+    ids=["none", "more than there are", "fewer than no kills", "a folder in use"],
+)
+def test_what_cannot_be_run_is_refused_at_once(options: list[str], problem: str) -> None:
+    finished = run(DEMO, *options)
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert problem in finished.stderr
+
+
 def bill_twice(folder: Path) -> None:
     """Let an invoice be written a second time, under another key."""
     change(folder / "billing.jsonl", lambda lines: [*lines, first_done(lines) | {"key": "other"}])

@@ -13,15 +13,24 @@ from demo import run_demo
 from nemesis import EngineDiedError
 from services.launch import ServiceError
 
+MOST = 1_000
+"""As many applications are there."""
+
 
 def main() -> int:
     """Run the demo; 0 if the proof holds, 1 if not."""
     parser = argparse.ArgumentParser(prog="onboarding", description=__doc__)
-    parser.add_argument("--applications", type=int, default=1_000, metavar="N", help="how many")
+    parser.add_argument(
+        "--applications", type=int, default=MOST, metavar="N", help=f"how many, {MOST:,} at most"
+    )
     parser.add_argument("--kills", type=int, default=12, metavar="N", help="how often to kill -9")
     parser.add_argument("--seed", type=int, default=1, help="of the kills and of the bad luck")
     parser.add_argument("--folder", type=Path, help="an empty folder to keep the records in")
     options = parser.parse_args()
+    if not 1 <= options.applications <= MOST:
+        parser.error(f"--applications is {options.applications}, not between 1 and {MOST:,}")
+    if options.kills < 0:
+        parser.error(f"--kills is {options.kills}, which is below 0")
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="beamflow-onboarding-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
