@@ -202,7 +202,7 @@ class Code(WorkflowLoop):
             return await call.future
         except CancelledError:
             if call.future.cancelled() and not call.cancelled:
-                call.cancelled = True
+                call.give_up(self.now)
                 if call.op:
                     self._commands.append(CancelStep(op=call.op))
             raise

@@ -135,9 +135,9 @@ class Effects:
         return unrecorded
 
     def attempt(self, code: Execution, steering: Steering, op: int) -> None:
-        """Make the next attempt of a step that the code waits for, unless the workflow is paused."""
+        """Make the next attempt of a step if it is wanted, unless the workflow is paused."""
         call = code.calls.get(op)
-        if call is not None and not call.cancelled and not steering.paused:
+        if call is not None and call.is_wanted and not steering.paused:
             self.pending.run_step(call)
 
     def compensate(self, code: Execution) -> None:
@@ -209,7 +209,7 @@ class Effects:
         for op, call in code.calls.items():
             if op in pending.attempts or op in pending.timers:
                 continue
-            if not call.cancelled or call.step.compensated_by is not None:
+            if call.is_wanted:
                 pending.run_step(call)
 
     def _begin_children(self, code: Execution, steering: Steering) -> None:

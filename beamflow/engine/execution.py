@@ -241,7 +241,7 @@ class Execution(Code):
         self._main_ended = self._taken_away = True
         for call in self.calls.values():
             if not call.cancelled:
-                call.cancelled = True
+                call.cancelled = call.is_idle = True
                 self._commands.append(CancelStep(op=call.op))
         for timer in self.timers.values():
             if not timer.cancelled():

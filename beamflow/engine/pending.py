@@ -92,11 +92,13 @@ class Pending:
         One that has a compensation is not cut off in the middle: what it did must be known, so that
         it can be undone.
         """
+        if call is not None and call.is_wanted:
+            return
         attempt = self.attempts.get(op)
         if attempt is None:
             self.disarm(op)
             self.let_go(op)
-        elif call is None or call.step.compensated_by is None:
+        else:
             attempt.cancel()
 
     def let_go(self, op: int) -> None:

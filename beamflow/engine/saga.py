@@ -155,6 +155,7 @@ class Rollback:
             return False
         return not any(
             call.step.compensated_by is not None
+            and call.is_wanted
             and (self.leaving or call.cancelled)
             and saga_of(call) is self.saga
             for call in calls

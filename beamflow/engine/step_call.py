@@ -34,6 +34,7 @@ class StepCall:
         attempt: number of the attempt to make next or being made.
         retry_at: when it may be made, microseconds; 0 at once.
         cancelled: whether the code waits for it no longer.
+        is_idle: whether that came between two attempts, so that none of it can do anything any more.
         result: its result as JSON, once it has completed.
         deadline: when it must be done, microseconds; None for no limit.
         heartbeat: what an attempt has told last of how far it is, as JSON.
@@ -50,6 +51,7 @@ class StepCall:
         "future",
         "heartbeat",
         "input",
+        "is_idle",
         "op",
         "result",
         "retry_at",
@@ -74,11 +76,22 @@ class StepCall:
         self.attempt = 1
         self.retry_at = 0
         self.cancelled = False
+        self.is_idle = False
         self.result: Raw | None = None
         self.saga: Saga | None = None if step.compensated_by is None else current_saga.get()
         self.deadline: int | None = None
         self.heartbeat: Raw | None = None
         self.shared: SharedKey | None = None
+
+    def give_up(self, now: int) -> None:
+        """Take note that the code waits for it no longer, from that time on."""
+        self.cancelled = True
+        self.is_idle = now < self.retry_at
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether attempts are made: what one of them may have done has to be known, to be undone."""
+        return not self.cancelled or (self.step.compensated_by is not None and not self.is_idle)
 
     def take_arguments(self) -> _Arguments:
         """Return the arguments for the body: nobody else has these objects, or gets them again."""

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from beamflow import Engine, WorkflowCancelledError, WorkflowState, receive, saga, workflow
+from beamflow import (
+    Engine,
+    Retry,
+    WorkflowCancelledError,
+    WorkflowState,
+    receive,
+    saga,
+    step,
+    workflow,
+)
 from beamflow.events import CompensationCompleted, CompensationStarted
 from supervision.testing import settle
 from tests.beamflow.engine.bookings import book, fresh, gates, ledger, refuse, trip, undone
@@ -308,6 +317,72 @@ async def test_a_generator_that_is_closed_has_not_failed(memory: MemoryStore) ->
         await fails(await engine.start(picks), "ill")
     assert ledger.index("closed") < ledger.index("unflight")
     assert undone() == ["unflight"]
+
+
+# attempts
+
+
+@step(retry=Retry(max_attempts=3, initial=60, jitter=0))
+async def reserve(what: str) -> str:
+    ledger.append(f"{what}?")
+    if ledger.count(f"{what}?") == 1:
+        raise ConnectionError(what)
+    ledger.append(what)
+    return what
+
+
+@reserve.compensation
+async def unreserve(reserved: str, _what: str) -> None:
+    ledger.append(f"un{reserved}")
+
+
+@workflow
+async def impatient(patience_s: float) -> str:
+    try:
+        async with saga():
+            await book("flight")
+            async with asyncio.timeout(patience_s):
+                await reserve("hotel")
+    except TimeoutError:
+        return "gave up"
+    return "away"
+
+
+async def test_a_step_that_is_given_up_between_two_attempts_is_not_waited_for(
+    place: str | Store, clock: ManualClock
+) -> None:
+    """Nobody wants another attempt, before a restart or after it; the rest is undone."""
+    gates["unflight"] = asyncio.Event()
+    async with Engine(place, workflows=[impatient], clock=clock) as engine:
+        await engine.start(impatient, 30, id="one")
+        await ledger.until("hotel?")
+        await settle()
+        await clock.advance(30.1)
+        await ledger.until("unflight?")
+    await clock.advance(30.1)
+    gates["unflight"].set()
+    async with Engine(place, workflows=[impatient], clock=clock) as engine:
+        assert await engine.handle("one").result() == "gave up"
+    assert undone() == ["unflight"]
+    assert ledger.count("hotel?") == 1
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_step_that_is_given_up_when_its_next_attempt_is_due_is_undone(
+    place: str | Store, clock: ManualClock, *, is_paused: bool
+) -> None:
+    """It may have begun, so it is made, and what it has done is undone; paused, as soon as it may be."""
+    async with Engine(place, workflows=[impatient], clock=clock) as engine:
+        handle = await engine.start(impatient, 60, id="one")
+        await ledger.until("hotel?")
+        await settle()
+        if is_paused:
+            await handle.pause()
+        await clock.advance(60.1)
+        if is_paused:
+            await handle.resume()
+        assert await handle.result() == "gave up"
+    assert undone() == ["unhotel", "unflight"]
 
 
 # parallel
