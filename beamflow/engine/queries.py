@@ -96,12 +96,17 @@ class Queries:
     async def _brought_up(self, workflow_id: str) -> Execution:
         while True:
             there = self._replays.get(workflow_id)
-            after = await self._run_begins(workflow_id) if there is None else there.seq
+            last = None if there is None else there.last
+            after = await self._run_begins(workflow_id) if last is None else last.seq - 1
             news = await self._services.opened.read(workflow_id, after)
             if self._replays.get(workflow_id) is not there:
                 continue  # somebody else has asked meanwhile
             if there is None:
                 return self._begun(workflow_id, news)
+            if not news or news[0] != last:  # it was removed, and another one may have its id
+                self._forget(workflow_id)
+                continue
+            del news[0]
             if any(isinstance(recorded.event, _ANEW) for recorded in news):
                 self._forget(workflow_id)
                 continue
@@ -117,11 +122,12 @@ class Queries:
         """Return after which event the current run begins."""
         summary = await self._services.opened.summary(workflow_id)
         if summary is None:
-            message = f"no workflow has the id {workflow_id!r}"
-            raise WorkflowNotFoundError(workflow_id, message)
+            raise _not_found(workflow_id)
         return summary.run_seq - 1
 
     def _begun(self, workflow_id: str, history: list[Recorded]) -> Execution:
+        if not history:  # it was removed in this moment
+            raise _not_found(workflow_id)
         started = history[0].event
         if isinstance(started, WorkflowContinued) and started.start is not None:
             started = started.start
@@ -129,7 +135,7 @@ class Queries:
             raise CorruptLogError(workflow_id, 1, "it is not the start of a workflow")
         definition = self._services.definitions.get(started.workflow, started.version)
         code = replay(definition, workflow_id, history)
-        self._replays[workflow_id] = _Replay(code, history[-1].seq)
+        self._replays[workflow_id] = _Replay(code, history[-1])
         if len(self._replays) > _KEPT_MAX:
             self._forget(next(iter(self._replays)))
         return code
@@ -139,23 +145,27 @@ class Queries:
 
 
 class _Replay:
-    """A run of a workflow's code, as far as it was read."""
+    """A run of a workflow's code, up to the last event that was read."""
 
-    __slots__ = ("code", "seq")
+    __slots__ = ("code", "last")
 
-    def __init__(self, code: Execution, seq: int) -> None:
+    def __init__(self, code: Execution, last: Recorded) -> None:
         self.code = code
-        self.seq = seq
+        self.last = last
 
     def deliver(self, news: list[Recorded]) -> None:
         """Bring the code up to date; what another reader has delivered already is left out."""
         self.code.replayed = news
         for recorded in news:
-            if recorded.seq > self.seq:
+            if recorded.seq > self.last.seq:
                 self.code.deliver(recorded.seq, recorded.time, recorded.event)
-                self.seq = recorded.seq
+                self.last = recorded
         self.code.replayed = None
         self.code.take_commands()
+
+
+def _not_found(workflow_id: str) -> WorkflowNotFoundError:
+    return WorkflowNotFoundError(workflow_id, f"no workflow has the id {workflow_id!r}")
 
 
 _ANEW = (WorkflowContinued, WorkflowForked, WorkflowRetried, PatchMarked)

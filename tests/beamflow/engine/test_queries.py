@@ -16,6 +16,7 @@ from beamflow import (
     PayloadError,
     QueryFailedError,
     ReadOnlyError,
+    Retention,
     UnknownHandlerError,
     UnknownWorkflowError,
     WorkflowCancelledError,
@@ -36,6 +37,7 @@ from beamflow import (
 )
 from beamflow.engine import queries
 from beamflow.engine.execution import Execution
+from beamflow.engine.retention import sweep
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import ManualClock, settle
 
@@ -470,3 +472,20 @@ async def test_a_query_sees_the_run_that_there_is(
         assert await handle.result() == 4
         assert await handle.query(Rounds.here) == [4, 4]
         assert (await copy.status()).state is WorkflowState.RUNNING
+
+
+async def test_whoever_was_removed_answers_no_more(place: str | Store, clock: ManualClock) -> None:
+    """Nor for another workflow that has its id by now, however far that has come."""
+    async with Engine(place, workflows=[Cart], clock=clock) as engine:
+        for items in (["ring", "car"], [], ["a", "b", "c"]):
+            handle = await engine.start(Cart, id="one")
+            for item in items:
+                await handle.signal(Cart.add, item)
+            await handle.signal(Cart.close)
+            assert await handle.query(Cart.total) <= sum(map(len, items))
+            assert await handle.result() == len(items)
+            assert await handle.query(Cart.total) == sum(map(len, items))
+            await clock.advance(1)
+            assert await sweep(engine._services, Retention(0)) == 1
+        with pytest.raises(WorkflowNotFoundError):
+            await handle.query(Cart.total)
