@@ -12,7 +12,7 @@ from msgspec import Raw
 
 from beamflow.authoring.runtime import required_runtime
 from beamflow.errors import PayloadError
-from beamflow.model.codec import encode_json
+from beamflow.model.codec import checked_text, encode_json
 from beamflow.model.events import (
     AttributesChanged,
     ProgressReported,
@@ -70,7 +70,7 @@ def progress(done: float, total: float | None = None, note: str = "") -> None:
         ProgressReported(
             done=_number("done", done),
             total=None if total is None else _number("total", total),
-            note=_text("note", note),
+            note=checked_text(note, "note of progress"),
         )
     )
 
@@ -117,10 +117,3 @@ def _number(name: str, value: object) -> float:
     if isinstance(value, int | float) and math.isfinite(value):
         return float(value)
     raise PayloadError("progress", f"{name}={value!r} is no finite number")
-
-
-def _text(name: str, value: object) -> str:
-    encode_json(value, f"{name} of progress")
-    if isinstance(value, str):
-        return value
-    raise PayloadError("progress", f"{name}={value!r} is no str")

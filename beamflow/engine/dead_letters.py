@@ -22,6 +22,7 @@ from beamflow.errors import (
     WorkflowExistsError,
     WorkflowStateError,
 )
+from beamflow.model.codec import checked_text
 from beamflow.model.events import DeadLettered, DeadLetterResolved, DeadLetterRetried
 from beamflow.model.ids import DEAD_LETTERS
 from beamflow.model.status import WorkflowState
@@ -219,7 +220,9 @@ class DeadLetters:
 
         Raises:
             DeadLetterError: the workflow has no such open dead letter.
+            PayloadError: the note is no text.
         """
+        checked_text(note, "note of resolve()")
         number = (await self._open(workflow_id, letter)).number
         await self._tell(DeadLetterResolved(workflow_id=workflow_id, note=note, letter=number))
 

@@ -22,7 +22,7 @@ from beamflow.errors import (
     WorkflowFailedError,
     WorkflowTimeoutError,
 )
-from beamflow.model.codec import encode_json
+from beamflow.model.codec import checked_text
 from beamflow.model.events import (
     Attribute,
     ChildFailed,
@@ -166,6 +166,7 @@ class WorkflowHandle(Conversation, Generic[R]):
         Raises:
             WorkflowStateError: it is paused already, parked, or has ended (`WorkflowClosedError`).
             WorkflowNotFoundError: there is no such workflow.
+            PayloadError: the reason is no text.
             StoreError: the request may not be in the log; ask for the status to know.
             EngineStoppedError: likewise, the engine is stopping.
         """
@@ -177,6 +178,7 @@ class WorkflowHandle(Conversation, Generic[R]):
         Raises:
             WorkflowStateError: it is not paused.
             WorkflowNotFoundError: there is no such workflow.
+            PayloadError: the reason is no text.
             StoreError: the request may not be in the log; ask for the status to know.
             EngineStoppedError: likewise, the engine is stopping.
         """
@@ -199,6 +201,7 @@ class WorkflowHandle(Conversation, Generic[R]):
             WorkflowClosedError: it has ended already.
             WorkflowParkedError: it cannot be run as it is; `terminate` ends it.
             WorkflowNotFoundError: there is no such workflow.
+            PayloadError: the reason is no text.
             StoreError: the request may not be in the log; the same call again settles it.
             EngineStoppedError: likewise, the engine is stopping.
         """
@@ -217,6 +220,7 @@ class WorkflowHandle(Conversation, Generic[R]):
             WorkflowClosedError: it has ended already.
             WorkflowNotFoundError: there is no such workflow.
             CorruptLogError: its log is damaged.
+            PayloadError: the reason is no text.
             StoreError: the end may not be in the log; the same call again settles it.
             EngineStoppedError: likewise, the engine is stopping.
         """
@@ -307,10 +311,11 @@ class WorkflowHandle(Conversation, Generic[R]):
             NondeterminismError: its code does not do what its log says up to there.
             UnknownWorkflowError: the engine was not given its code.
             WorkflowNotFoundError: there is no such workflow.
+            PayloadError: the note is no text.
             StoreError: it may not be in the log; the state tells.
             EngineStoppedError: likewise, the engine is stopping.
         """
-        encode_json(note, "note of retry_from()")
+        checked_text(note, "note of retry_from()")
         failed_at: int | None = None
         while True:
             state = (await self._summary()).state
@@ -369,7 +374,7 @@ class WorkflowHandle(Conversation, Generic[R]):
         grace_s: float = GRACE_S,
     ) -> None:
         """Have a request recorded; one whose acknowledgement got lost is not granted twice."""
-        encode_json(reason, f"reason of {control.value}()")
+        checked_text(reason, f"reason of {control.value}()")
         again = False
         while True:
             state = (await self._summary()).state

@@ -20,6 +20,7 @@ from beamflow.model.upcast import upcast
 __all__ = [
     "PAYLOAD_BYTES_MAX",
     "Payload",
+    "checked_text",
     "checksum",
     "decode_event",
     "encode_event",
@@ -84,6 +85,17 @@ def encode_json(value: object, where: str) -> bytes:
             f"elsewhere and pass an id that a step looks up",
         )
     return data
+
+
+def checked_text(value: object, where: str) -> str:
+    """Return text for people that a log can hold; raises `PayloadError` for anything else.
+
+    Events are not looked at when they are written: what is no text there could never be read again.
+    """
+    encode_json(value, where)
+    if isinstance(value, str):
+        return value
+    raise PayloadError(where, f"{value!r} is no str")
 
 
 def problem_of(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,6 +12,7 @@ from beamflow import (
     DeadLetterReason,
     DeadLetterState,
     Engine,
+    PayloadError,
     UnknownWorkflowError,
     WorkflowExistsError,
     WorkflowState,
@@ -235,6 +236,21 @@ async def test_resolving_closes_a_letter_and_nothing_else(place: str | Store) ->
         assert letter.closed_at is not None
         assert await letters_log(engine) == [DeadLetterResolved]
         assert (await engine.handle("one").status()).state is WorkflowState.FAILED
+
+
+@pytest.mark.parametrize("note", [None, 5, "\ud800"])
+async def test_a_note_that_is_no_text_is_refused(place: str | Store, note: Any) -> None:
+    """Nothing of it reaches a log, which no engine could read again."""
+    async with Engine(place, workflows=[sell]) as engine:
+        handle = await engine.start(sell, "tea", 3, id="one")
+        await fails(handle)
+        lease = engine._services.lease
+        for ask in (engine.dead_letters.resolve("one", note), handle.retry_from(note=note)):
+            with pytest.raises(PayloadError, match="note of"):
+                await ask
+        assert engine._services.lease is lease, "nothing was started again"
+    async with Engine(place, workflows=[sell]) as engine:
+        await engine.dead_letters.resolve("one", "told the customer")
 
 
 # many at once

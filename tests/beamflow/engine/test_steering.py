@@ -10,6 +10,7 @@ import pytest
 from beamflow import (
     DeadLetterState,
     Engine,
+    PayloadError,
     WorkflowCancelledError,
     WorkflowClosedError,
     WorkflowFailedError,
@@ -232,6 +233,18 @@ async def test_terminate_ends_it_where_it_stands(
     async with Engine(place, workflows=[trip]) as engine:
         assert (await engine.handle("t").status()).state is WorkflowState.CANCELLED
     assert ran == ["book flight", "cut off"]
+
+
+@pytest.mark.parametrize("reason", [None, 5, "\ud800"])
+async def test_a_reason_that_is_no_text_is_refused(place: str | Store, reason: Any) -> None:
+    """Before anything of it is in the log, which nobody could read again."""
+    async with Engine(place, workflows=[trip]) as engine:
+        handle = await engine.start(trip, WAYS[0], id="t")
+        for ask in (handle.pause, handle.resume, handle.cancel, handle.terminate):
+            with pytest.raises(PayloadError, match=f"reason of {ask.__name__}"):
+                await ask(reason)
+        await handle.terminate("enough")
+        assert isinstance((await handle.history())[-1].event, WorkflowCancelled)
 
 
 async def test_signals_that_come_with_a_terminate_are_refused(place: str | Store) -> None:
