@@ -24,7 +24,7 @@ from beamflow.engine.failure import rebuilt
 from beamflow.engine.inbox import CUT_OFF
 from beamflow.engine.ledger import Ledger
 from beamflow.engine.log_reader import LogReader
-from beamflow.engine.messages import ControlRequest, Signal, Update
+from beamflow.engine.messages import ControlRequest, Signal, Unasked, Update
 from beamflow.engine.parking import parked_error
 from beamflow.errors import (
     DefinitionError,
@@ -236,6 +236,10 @@ class Conversation(LogReader):
             monitor = ref.monitor(partial(_give_up, acknowledged))
             try:
                 await asyncio.wait({acknowledged})
+            except asyncio.CancelledError:
+                if isinstance(message, Update):
+                    ref.cast(Unasked(message))
+                raise
             finally:
                 monitor.cancel()
         finally:

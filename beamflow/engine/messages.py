@@ -28,6 +28,7 @@ __all__ = [
     "Renewed",
     "Rung",
     "Signal",
+    "Unasked",
     "Update",
     "Waiting",
     "acknowledge",
@@ -88,6 +89,16 @@ class Update:
         self.name = name
         self.input = data
         self.acknowledged = acknowledged
+
+
+class Unasked:
+    """Whoever has made a request waits for its reply no longer."""
+
+    __slots__ = ("request",)
+
+    def __init__(self, request: Update) -> None:
+        """Say which request."""
+        self.request = request
 
 
 class ControlRequest:

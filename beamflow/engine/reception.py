@@ -115,6 +115,16 @@ class Reception:
         ledger.add(event)
         return (event,)
 
+    def forget(self, request: Update) -> None:
+        """Owe nothing any more to whoever has made this request; others may wait for its reply too."""
+        self._for_next_run = tuple(held for held in self._for_next_run if held is not request)
+        asked_by = self._asked_by or {}
+        waiting = asked_by.get(request.id, ())
+        if request.acknowledged in waiting:
+            asked_by[request.id].remove(request.acknowledged)
+            if not waiting:
+                del asked_by[request.id]
+
     def take_held(self) -> tuple[Update, ...]:
         """Return the requests that came while a new run was about to begin."""
         held, self._for_next_run = self._for_next_run, ()

@@ -33,6 +33,7 @@ from beamflow.engine.messages import (
     Renewed,
     Rung,
     Signal,
+    Unasked,
     Update,
     Waiting,
     acknowledge,
@@ -366,6 +367,9 @@ class WorkflowActor(Actor):
                 return message.events
             case Update():
                 return self._reception.update(self._code, message)
+            case Unasked():
+                self._reception.forget(message.request)
+                return ()
             case Rung():
                 self._effects.pending.timers.pop(message.alarm.value, None)
                 rung = self._steering.rung(

@@ -14,8 +14,11 @@ from beamflow import (
     WorkflowCancelledError,
     WorkflowState,
     continue_as_new,
+    on_signal,
+    on_update,
     receive,
     step,
+    until,
     workflow,
 )
 from beamflow.model.events import (
@@ -129,6 +132,48 @@ async def test_whatever_is_asked_of_a_sleeping_workflow(
             await handle.result()
         events = [recorded.seq async for recorded in handle.events()]
         assert events == list(range(1, len(events) + 1))
+
+
+@workflow
+async def slow_to_answer() -> None:
+    words: list[str] = []
+
+    async def next_word() -> str:
+        await until(lambda: bool(words))
+        return words[0]
+
+    def say(word: str) -> None:
+        words.append(word)
+
+    on_update("next", next_word)
+    on_signal("word", say)
+    await receive("end")
+
+
+@pytest.mark.invariant("I37")
+@pytest.mark.parametrize("askers", [1, 3])
+async def test_who_owes_a_reply_to_nobody_any_more_leaves(
+    memory: MemoryStore, clock: ManualClock, askers: int
+) -> None:
+    """It stays for as long as somebody waits; whoever asks again wakes it, and hears."""
+    async with Engine(memory, workflows=[slow_to_answer], clock=clock, idle_after=60) as engine:
+        handle = await engine.start(slow_to_answer, id="one")
+        asked = [
+            asyncio.create_task(handle.update("next", id="first", type=str)) for _ in range(askers)
+        ]
+        await clock.advance(61)
+        for asker in asked:
+            assert awake(engine) == {"one"}
+            asker.cancel()
+            await settle()
+        assert awake(engine) == {"one"}
+        await clock.advance(61)
+        assert awake(engine) == set()
+        asker = asyncio.create_task(handle.update("next", id="first", type=str))
+        await settle()
+        assert awake(engine) == {"one"}
+        await handle.signal("word", "hello")
+        assert await asker == "hello"
 
 
 @pytest.mark.invariant("I16")
