@@ -54,6 +54,7 @@ from beamflow.engine.waiting import waited_for
 from beamflow.errors import (
     BeamflowError,
     ConflictError,
+    CorruptLogError,
     DefinitionError,
     EngineStoppedError,
     FencedError,
@@ -234,7 +235,10 @@ class WorkflowActor(Actor):
         fails, this life and all that it has computed are over.
         """
         if self._reception.asks(messages):
-            await self._reception.prepare()
+            try:
+                await self._reception.prepare()
+            except CorruptLogError as error:  # in an earlier run: nothing else has read that
+                await self._park(error)
         code, stream = self._code, self._stream
         time = stream.next_time()
         problem = self._run_on(messages, events, time)

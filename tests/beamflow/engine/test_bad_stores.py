@@ -11,14 +11,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from beamflow import (
+    CorruptLogError,
     Engine,
     EngineStoppedError,
     StoreError,
     StoreFormatError,
     StoreUnavailableError,
     WorkflowParkedError,
+    continue_as_new,
+    receive,
+    step,
+    workflow,
 )
 from beamflow.model.ids import DEAD_LETTERS
+from supervision.testing import settle
 from tests.beamflow.engine.plain import misuse, other_process, wait, words
 from tests.beamflow.stores.disk import database, unprivileged
 
@@ -130,6 +136,43 @@ async def test_a_damaged_row_parks_its_workflow_and_no_other(tmp_path: Path) -> 
         await engine.handle("bad").signal("word", "mended")
         assert await engine.handle("bad").result() == "mended"
         assert await engine.dead_letters.list() == []
+
+
+async def test_a_damaged_row_of_an_earlier_run_parks_whom_it_keeps_from_knowing(
+    tmp_path: Path,
+) -> None:
+    """A key may stand in any run: whoever sends one is told, and no step runs over and over for it."""
+    path, attempts = tmp_path / "app.db", 0
+
+    @step
+    async def work() -> None:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.Event().wait()
+
+    @workflow
+    async def renews(again: bool) -> None:  # noqa: FBT001 - it is started by position
+        if again:
+            await receive("word")
+            continue_as_new(False)  # noqa: FBT003 - likewise
+        await work()
+
+    async with Engine(f"sqlite:///{path}", workflows=[renews]) as engine:
+        handle = await engine.start(renews, True, id="bad")  # noqa: FBT003 - likewise
+        await handle.signal("word", "first")
+        while not attempts:
+            await settle()
+        with database(path) as connection:
+            connection.execute(
+                "UPDATE beamflow_events SET data = replace(data, ?, ?) WHERE seq = 2",
+                ('"first"', '"worst"'),
+            )
+        for _ in range(2):
+            with pytest.raises(CorruptLogError, match="event 2 of stream 'bad'"):
+                await handle.signal("more", key="k")
+        with pytest.raises(WorkflowParkedError, match="event 2 of stream 'bad' is damaged"):
+            await handle.result()
+    assert attempts == 1
 
 
 @pytest.mark.invariant("I34")
