@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from beamflow.engine.slots import Slots
+from beamflow.engine.slots import KeyedSlots
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,28 +26,17 @@ class Letterboxes:
         most: how many there may be for one workflow.
     """
 
-    __slots__ = ("_boxes", "_most")
+    __slots__ = ("_boxes",)
 
     def __init__(self, most: int = MESSAGES_MAX) -> None:
         """Begin without any."""
-        self._most = most
-        self._boxes: dict[str, tuple[Slots, int]] = {}
+        self._boxes: KeyedSlots[str] = KeyedSlots(most)
 
     @asynccontextmanager
     async def room(self, workflow_id: str) -> AsyncIterator[None]:
         """Wait for room, in the order of asking, and have it for as long as the block lasts."""
-        slots, senders = self._boxes.get(workflow_id) or (Slots(self._most), 0)
-        self._boxes[workflow_id] = slots, senders + 1
+        await self._boxes.take(workflow_id)
         try:
-            if not slots.take_at_once():
-                await slots.take()
-            try:
-                yield
-            finally:
-                slots.give_back()
+            yield
         finally:
-            _, senders = self._boxes[workflow_id]
-            if senders > 1:
-                self._boxes[workflow_id] = slots, senders - 1
-            else:
-                del self._boxes[workflow_id]
+            self._boxes.give_back(workflow_id)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from beamflow.engine.awake import AWAKE_MAX, IDLE_AFTER_S, Awake
 from beamflow.engine.letterboxes import Letterboxes
 from beamflow.engine.processes import Processes
-from beamflow.engine.sharing import Keys
 from beamflow.engine.sleepers import Sleepers
-from beamflow.engine.slots import STEPS_MAX, Slots
+from beamflow.engine.slots import STEPS_MAX, KeyedSlots, Slots
 from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
 from beamflow.errors import EngineStoppedError
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from beamflow.authoring.running_step import StepInfo
     from beamflow.engine.definitions import Definitions
     from beamflow.engine.quarantine import Quarantine
+    from beamflow.engine.sharing import Key
     from beamflow.errors import BeamflowError, FencedError
     from beamflow.model.events import Event, WorkflowStarted
     from beamflow.policies.retry import Retry
@@ -141,7 +141,7 @@ class Services:
         self.processes = Processes(processes)
         self.watched = False
         self.timers = TimerQueue(clock)
-        self.keys = Keys()
+        self.keys: KeyedSlots[Key] = KeyedSlots(1)
         self.others: Others | None = None
         self.around_step: AroundStep | None = None
         self.lease: Lease | None = None

@@ -10,45 +10,24 @@ from beamflow.model.events import StepCompleted, StepFailed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from beamflow.engine.slots import KeyedSlots
     from beamflow.model.events import Event
     from beamflow.stores.base import Kept, Store
 
-__all__ = ["Claims", "Keys"]
+__all__ = ["Claims", "Key"]
 
 Key = tuple[str, str]
 """Name of the step, and the key it was called with."""
-
-
-class Keys:
-    """Which keys somebody of the engine is at; in memory, for it dies with those who are."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._waiting: dict[Key, list[asyncio.Future[None]]] = {}
-
-    async def take(self, key: Key) -> None:
-        """Wait until nobody is at it, then be the one who is."""
-        while key in self._waiting:
-            free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting[key].append(free)
-            await free
-        self._waiting[key] = []
-
-    def free(self, key: Key) -> None:
-        """Let the next one be at it."""
-        for waiting in self._waiting.pop(key):
-            if not waiting.done():
-                waiting.set_result(None)
 
 
 class Claims:
     """The keys that one workflow is at, from before it looks for a result until its own is durable.
 
     Args:
-        keys: those of the engine.
+        keys: which ones somebody of the engine is at; in memory, for that dies with those who are.
     """
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: KeyedSlots[Key]) -> None:
         """Begin with none."""
         self._keys = keys
         self._held: dict[int, Key] = {}
@@ -72,7 +51,7 @@ class Claims:
             claimed = kept is None and not self._is_over()
         finally:
             if not claimed:
-                self._keys.free(key)
+                self._keys.give_back(key)
         if claimed:
             self._held[op] = key
         elif kept is None:
@@ -96,7 +75,7 @@ class Claims:
         """Let somebody else be at what a step was at; harmless when it was at nothing."""
         key = self._held.pop(op, None)
         if key is not None:
-            self._keys.free(key)
+            self._keys.give_back(key)
 
     def let_go_of_all(self) -> None:
         """Let somebody else be at everything."""

@@ -40,7 +40,7 @@ async def test_room_is_given_in_order_and_for_each_workflow_apart() -> None:
         assert inside == ["a", "b", "e", "d"]
         for gate in gates.values():
             gate.set()
-    assert boxes._boxes == {}
+    assert boxes._boxes._slots == {}
 
 
 async def test_a_flood_of_signals_reaches_the_log_in_portions(clock: ManualClock) -> None:

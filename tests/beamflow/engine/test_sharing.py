@@ -19,7 +19,8 @@ from beamflow import (
     step,
     workflow,
 )
-from beamflow.engine.sharing import Claims, Keys
+from beamflow.engine.sharing import Claims, Key
+from beamflow.engine.slots import KeyedSlots
 from beamflow.events import StepCompleted
 from beamflow.stores.memory import MemoryStore
 from beamflow.testing.chaos_engine import ChaosEngine
@@ -311,7 +312,7 @@ async def test_under_chaos_it_is_made_once(chaos: Chaos) -> None:
 
 async def test_a_claim_of_one_that_is_leaving() -> None:
     """Whoever is cancelled while the store answers holds nothing."""
-    keys = Keys()
+    keys: KeyedSlots[Key] = KeyedSlots(1)
     claims = Claims(keys)
     store = MemoryStore(clock=lambda: 0)
     await store.open()

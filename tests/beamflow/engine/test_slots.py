@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from beamflow import DefinitionError, Engine, step, workflow
-from beamflow.engine.slots import Slots
+from beamflow.engine.slots import KeyedSlots, Slots
 from supervision.testing import settle
 
 if TYPE_CHECKING:
@@ -42,6 +43,36 @@ async def test_no_more_than_there_are() -> None:
     slots.give_back()
     slots.give_back()
     assert [slots.take_at_once() for _ in range(3)] == [True, True, False]
+
+
+async def test_slots_of_a_key_go_from_one_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each who waits is woken once, however many there are; of a key that nobody asks for nothing is kept."""
+    keys: KeyedSlots[str] = KeyedSlots(1)
+    got: list[int] = []
+    waits = Counter[str]()
+    take = Slots.take
+
+    async def counted(slots: Slots) -> None:
+        waits["all"] += 1
+        await take(slots)
+
+    monkeypatch.setattr(Slots, "take", counted)
+
+    async def use(number: int) -> None:
+        await keys.take("one")
+        got.append(number)
+        await asyncio.sleep(0)
+        keys.give_back("one")
+
+    async with asyncio.TaskGroup() as group:
+        users = [group.create_task(use(number)) for number in range(100)]
+        await asyncio.sleep(0)
+        users[50].cancel()
+        await keys.take("other")
+        keys.give_back("other")
+    assert got == [number for number in range(100) if number != 50]
+    assert waits["all"] == 99
+    assert keys._slots == {}
 
 
 async def test_steps_wait_for_each_other(memory: MemoryStore, clock: ManualClock) -> None:
