@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from beamflow.engine.messages import Leave
@@ -53,9 +53,10 @@ class Awake:
         self._most = self._places = most
         self._crowd = most * 3 // 4
         self._idle_after_s = idle_after_s
-        self._resting: dict[str, tuple[float, ActorRef]] = {}
+        # a dict goes through all that was taken out of it to find its first
+        self._resting: OrderedDict[str, tuple[float, ActorRef]] = OrderedDict()
         self._coming = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         self._sweep: Timer | None = None
 
     # For the actors
@@ -117,7 +118,7 @@ class Awake:
         if not wait and not self._resting:
             raise EngineFullError(self._most)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        self._waiting[place] = None
         self._ask_longest()
         timer = None
         if patience_s is not None:
@@ -129,6 +130,7 @@ class Awake:
                 self.entered()
             raise
         finally:
+            self._waiting.pop(place, None)
             if timer is not None:
                 timer.cancel()
 
@@ -160,7 +162,7 @@ class Awake:
             self._sweep = None
         self._resting.clear()
         while self._waiting:
-            place = self._waiting.popleft()
+            place, _ = self._waiting.popitem(last=False)
             if not place.done():
                 place.set_exception(error)
 
@@ -168,7 +170,8 @@ class Awake:
 
     def _admit(self) -> None:
         while self._waiting and len(self._actors) + self._coming < self._places:
-            self._give(self._waiting.popleft())
+            place, _ = self._waiting.popitem(last=False)
+            self._give(place)
 
     def _give(self, place: asyncio.Future[None]) -> None:
         if not place.done():
@@ -188,8 +191,9 @@ class Awake:
         self._sweep = None
         assert self._idle_after_s is not None
         now = self._clock.monotonic()
-        for workflow_id, (since, _) in tuple(self._resting.items()):
-            left_s = since + self._idle_after_s - now
+        while self._resting:
+            workflow_id = next(iter(self._resting))
+            left_s = self._resting[workflow_id][0] + self._idle_after_s - now
             if left_s > 0:
                 self._sweep = self._clock.call_later(left_s, self._look)
                 return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from beamflow.stores.base import LIMIT_MAX, NEVER
@@ -55,7 +56,8 @@ class Sleepers:
         self._heap: list[Place] = []
         self._known_to: Place = _FIRST
         """Whoever is to be woken up to this place is known."""
-        self._due: dict[str, bool] = {}
+        # a dict goes through all that was taken out of it to find its first
+        self._due: OrderedDict[str, bool] = OrderedDict()
         self._alarm: TimerEntry | None = None
         self._look: TimerEntry | None = None
         self._is_to_look = True
@@ -103,8 +105,7 @@ class Sleepers:
                 self._is_to_look = False
                 await self._look_up()
             elif self._due:
-                workflow_id = next(iter(self._due))
-                await wake(workflow_id, self._due.pop(workflow_id))
+                await wake(*self._due.popitem(last=False))
             else:
                 self._news.clear()
                 await self._news.wait()

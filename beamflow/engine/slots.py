@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Slots:
     def __init__(self, most: int) -> None:
         """Begin with all of them free."""
         self._most = self._free = most
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
 
     @property
     def is_idle(self) -> bool:
@@ -45,18 +45,20 @@ class Slots:
     async def take(self) -> None:
         """Wait for one and take it; whoever is cancelled has none."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give_back()
             raise
+        finally:
+            self._waiting.pop(turn, None)
 
     def give_back(self) -> None:
         """Give one back, to whoever has waited longest."""
         while self._waiting:
-            turn = self._waiting.popleft()
+            turn, _ = self._waiting.popitem(last=False)
             if not turn.done():
                 turn.set_result(None)
                 return

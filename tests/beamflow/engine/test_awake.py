@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from msgspec import Raw
@@ -21,6 +22,7 @@ from beamflow import (
     until,
     workflow,
 )
+from beamflow.engine.awake import Awake
 from beamflow.model.events import (
     ChildCompleted,
     StepCompleted,
@@ -45,6 +47,8 @@ from tests.beamflow.engine.idlers import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from beamflow.stores.base import Sleep
     from supervision.testing import ManualClock
 
@@ -89,6 +93,38 @@ async def test_news_begin_the_rest_anew(memory: MemoryStore, clock: ManualClock)
         assert awake(engine) == {"one"}
         await clock.advance(21)
         assert awake(engine) == set()
+
+
+async def test_whoever_looks_for_the_first_does_not_go_through_the_others(
+    clock: ManualClock,
+) -> None:
+    """However many rest, each of them is looked at a few times until it is asked to leave."""
+    looked_at = 0
+
+    class Resting(OrderedDict[str, Any]):
+        def __iter__(self) -> Iterator[str]:
+            nonlocal looked_at
+            for one in super().__iter__():
+                looked_at += 1
+                yield one
+
+        def items(self) -> Any:
+            return [(one, self[one]) for one in self]
+
+    class Asked:
+        left = 0
+
+        def cast(self, _message: object) -> None:
+            self.left += 1
+
+    places, ref = Awake(clock, {}, 1_000, 60.0), cast("Any", Asked())
+    places._resting = Resting()
+    for number in range(100):
+        places.rests(f"{number}", ref)
+        await clock.advance(0.1)
+    await clock.advance(61)
+    assert ref.left == 100
+    assert looked_at <= 300
 
 
 async def test_no_time_makes_anybody_leave_where_that_is_asked_for(

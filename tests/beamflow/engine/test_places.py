@@ -134,6 +134,12 @@ async def test_who_gives_up_waiting_for_a_place(memory: MemoryStore, clock: Manu
             await settle()
             assert second.done()
         assert awake(engine) == {"c"}
+        late = [asyncio.create_task(engine.start(working, "d")) for _ in range(3)]
+        await settle()
+        for task in late:
+            task.cancel()
+        await asyncio.wait(late)
+        assert not engine._services.awake._waiting, "nothing is kept of who gave up"
         GATES["c"].set()
         await engine.handle("c").result()
 

@@ -40,6 +40,12 @@ async def test_no_more_than_there_are() -> None:
         tasks["e"].cancel()  # in the turn in which it gets one
         await settle()
         assert got == ["a", "b", "d", "f"]
+        waiting = [group.create_task(take(name)) for name in "gh"]
+        await settle()
+        for task in waiting:
+            task.cancel()
+        await settle()
+        assert not slots._waiting, "nothing is kept of who gave up"
     slots.give_back()
     slots.give_back()
     assert [slots.take_at_once() for _ in range(3)] == [True, True, False]
