@@ -29,14 +29,12 @@ async def recover(services: Services, workflows: Workflows) -> None:
     """
     services.recovering = True
     woken = 0
-    quarantine = services.quarantine
     for state in ACTIVE_STATES:
         after = None
         while True:
             page = await services.store.awake(state, services.now(), after=after, limit=_AT_A_TIME)
             for summary in page.items:
-                if quarantine is not None and services.awake.is_full:
-                    quarantine.fill()
+                _say_if_full(services)
                 woken += await workflows.wake(summary.id, summary)
             after = page.cursor
             if after is None:
@@ -46,15 +44,22 @@ async def recover(services: Services, workflows: Workflows) -> None:
         letters = await services.store.dead_letters(DeadLetterQuery(limit=_AT_A_TIME, after=after))
         for letter in letters.items:
             if letter.reason in MENDED_BY_A_RESTART:
-                await workflows.unpark(letter.workflow_id)
+                _say_if_full(services)
+                await workflows.unpark_in_turn(letter.workflow_id)
         after = letters.cursor
         if after is None:
             break
     services.recovering = False
     await _tell_waiters(services)
     log.info("workflows_recovered", count=woken)
-    if quarantine is not None:
-        quarantine.complete()
+    if services.quarantine is not None:
+        services.quarantine.complete()
+
+
+def _say_if_full(services: Services) -> None:
+    """Let the suspects have their turns, where whoever comes next waits for places that they have."""
+    if services.quarantine is not None and services.awake.is_full:
+        services.quarantine.fill()
 
 
 async def _tell_waiters(services: Services) -> None:

@@ -204,6 +204,15 @@ class Workflows:
                 else:
                     return
 
+    async def unpark_in_turn(self, workflow_id: str) -> None:
+        """Do so once there is a place, as `wake` does."""
+        awake = self._services.awake
+        await awake.enter(patience_s=_PATIENCE_S)
+        try:
+            await self.unpark(workflow_id)
+        finally:
+            awake.entered()
+
     async def gone_on(self, workflow_id: str) -> None:
         """Wait until a workflow that was unparked goes on, as the log says, or is parked again.
 

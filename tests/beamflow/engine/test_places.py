@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from beamflow import DefinitionError, Engine, EngineFullError, EngineStoppedError, step, workflow
+from beamflow import (
+    DefinitionError,
+    Engine,
+    EngineFullError,
+    EngineStoppedError,
+    WorkflowParkedError,
+    step,
+    workflow,
+)
 from supervision.testing import settle
 from tests.beamflow.engine.idlers import ALL, DAY, GATES, awake, sleep, wait, working
 
@@ -197,6 +205,31 @@ async def test_recovery_waits_for_places(memory: MemoryStore, clock: ManualClock
         assert awake(engine) == {"a", "c", "d"}
         for gate in GATES.values():
             gate.set()
+        for gate in "abcdefgh":
+            assert await engine.handle(gate).result() == gate
+
+
+async def test_whoever_was_parked_waits_for_a_place_too(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """When the code of many is mended, they go on in turn."""
+
+    @workflow(name="working")
+    async def broken(_gate: str) -> str:
+        return await asyncio.to_thread(str)
+
+    async with Engine(memory, workflows=[broken], clock=clock) as engine:
+        for gate in "abcdefgh":
+            with pytest.raises(WorkflowParkedError):
+                await (await engine.start(broken, gate, id=gate)).result()
+    async with Engine(memory, workflows=ALL, clock=clock, awake_max=3) as engine:
+        await settle()
+        assert awake(engine) == {"a", "b", "c"}
+        for gate in GATES.values():
+            gate.set()
+        async with asyncio.timeout(10):
+            while await engine.dead_letters.list():
+                await settle()
         for gate in "abcdefgh":
             assert await engine.handle(gate).result() == gate
 
