@@ -89,8 +89,10 @@ class WorkflowTask(asyncio.Task[Any]):
         if context is None:
             context = copy_context()
         guarded = _Guarded(coro, loop, number, context)
+        name = f"task-{number}" if name is None else str(name)
+        super().__init__(guarded, loop=loop, name=name, context=context)
+        # not before: a Ctrl-C in there leaves half a task, and Python dies of a look at its coroutine
         loop.tasks_by_number[number] = self
-        super().__init__(guarded, loop=loop, name=name or f"task-{number}", context=context)
 
     def __hash__(self) -> int:
         """Return the same number in every process."""

@@ -18,6 +18,8 @@ import pytest
 
 from beamflow import receive, step
 from beamflow.engine import workflow_task
+from beamflow.engine.execution import Execution
+from beamflow.engine.workflow_loop import WorkflowLoop
 from tests.beamflow.engine.driver import Driver, running
 
 if TYPE_CHECKING:
@@ -346,6 +348,37 @@ def test_closing_twice_is_closing_once() -> None:
     ended = running(_sleeper)
     ended.execution.close()
     assert seen == ["ran"]
+
+
+def test_a_task_that_was_not_made_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of making one: the workflow can leave memory, and Python lives."""
+
+    def interrupt(_loop: WorkflowLoop) -> bool:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    async def code() -> None:
+        async def more() -> None: ...
+
+        late = more()
+        monkeypatch.setattr(WorkflowLoop, "get_debug", interrupt)
+        try:
+            _never = asyncio.create_task(late)
+        finally:
+            late.close()
+
+    made: list[Execution] = []
+    init = Execution.__init__
+
+    def remember(execution: Execution, *arguments: Any) -> None:
+        init(execution, *arguments)
+        made.append(execution)
+
+    monkeypatch.setattr(Execution, "__init__", remember)
+    with pytest.raises(KeyboardInterrupt):
+        running(code)
+    assert not made[0].tasks
+    made[0].close()
 
 
 def test_what_cannot_be_ended_is_kept_asleep() -> None:
