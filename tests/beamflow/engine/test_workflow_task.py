@@ -363,7 +363,7 @@ def test_a_task_that_was_not_made_is_none(monkeypatch: pytest.MonkeyPatch) -> No
         late = more()
         monkeypatch.setattr(WorkflowLoop, "get_debug", interrupt)
         try:
-            _never = asyncio.create_task(late)
+            await asyncio.create_task(late)
         finally:
             late.close()
 
