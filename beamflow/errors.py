@@ -393,12 +393,14 @@ class WorkflowParkedError(WorkflowError):
     reason: str
 
     def __init__(self, workflow_id: str, *, reason: str, detail: str) -> None:
-        """Say why it stands still and how it goes on."""
-        super().__init__(
-            workflow_id,
-            f"workflow {workflow_id!r} is parked ({reason}): {detail}. Mend the cause, then "
-            f"engine.dead_letters.retry({workflow_id!r}) or restart the engine",
-        )
+        """Say why it stands still and how it goes on, unless the detail does."""
+        message = f"workflow {workflow_id!r} is parked ({reason}): {detail}"
+        if "restart the engine" not in detail:
+            message += (
+                f". Mend the cause, then engine.dead_letters.retry({workflow_id!r}) or restart "
+                f"the engine"
+            )
+        super().__init__(workflow_id, message)
         self.reason = reason
 
 

@@ -34,6 +34,9 @@ def workflows_of(target: str) -> Definitions:
         raise DefinitionError(
             f"{target!r} names no module: write module:engine, such as app:engine"
         )
+    if Path(target).is_file():
+        module_name = Path(target).stem
+        raise DefinitionError(f"{target!r} is a file: write its module, such as {module_name}:engine")
     module = import_module(name)
     if not path:
         found = [each for each in vars(module).values() if definition_of(each) is not None]
@@ -55,7 +58,7 @@ def _definitions(target: str, value: object) -> Definitions:
             return Definitions(value.workflows)
         case _ if definition_of(value) is not None:
             return Definitions([value])
-        case Iterable():
+        case Iterable() if not isinstance(value, str | bytes):
             return Definitions(value)
         case _:
             raise DefinitionError(

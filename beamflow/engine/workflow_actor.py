@@ -528,7 +528,8 @@ class WorkflowActor(Actor):
     async def _park(self, error: BaseException) -> NoReturn:
         """Stand still until somebody mends the cause; the log stays as it is."""
         self._awakening.settle()
-        workflow = "" if self._first is None else self._first.workflow
+        named = self._first or await self.services.store.summary(self.workflow_id)
+        workflow = "" if named is None else named.workflow
         await self._stand_still(letter_of(self.workflow_id, workflow, error))
 
     async def _stand_still(self, letter: DeadLettered) -> NoReturn:

@@ -89,9 +89,9 @@ _NAMES: dict[str, str] = {
         asyncio.run asyncio.Runner asyncio.new_event_loop asyncio.set_event_loop
         asyncio.run_coroutine_threadsafe anyio.run trio.run""",
     "environment": """
-        os.environ os.environb os.getenv os.getpid os.getppid os.uname os.cpu_count os.getlogin
-        os.getuid os.getgid os.getloadavg platform.* sys.argv getpass.* locale.getlocale
-        socket.gethostname socket.getfqdn time.tzname time.timezone""",
+        os.environ os.environ.* os.environb os.environb.* os.getenv os.getpid os.getppid os.uname
+        os.cpu_count os.getlogin os.getuid os.getgid os.getloadavg platform.* sys.argv sys.argv.*
+        getpass.* locale.getlocale socket.gethostname socket.getfqdn time.tzname time.timezone""",
 }
 _CODES = {name: code for code, names in _NAMES.items() for name in names.split()}
 _NO_CALLS = ("Error", "Exception", "Warning")

@@ -234,6 +234,7 @@ def test_a_terminal_is_not_told_what_to_do(left: Shop, capsys: pytest.CaptureFix
         (["shop:engine", "--store", "redis://"], "is not understood"),
         (["shop:engines", "--store", "sqlite:///x.db"], "has no 'engines'"),
         (["shop:number", "--store", "sqlite:///x.db"], "is 3: name an Engine"),
+        (["shop:EDITION", "--store", "sqlite:///x.db"], "is 'first': name an Engine"),
         (["no_such_shop:engine", "--store", "sqlite:///x.db"], "No module named 'no_such_shop'"),
         (["shop.py", "--store", "sqlite:///x.db"], "has no attribute|No module named"),
         (["../shop:engine", "--store", "sqlite:///x.db"], "names no module"),
@@ -249,6 +250,19 @@ def test_what_cannot_be_checked_is_told(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert re.search(said, captured.err)
+
+
+def test_a_file_in_place_of_a_module_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, with what to write."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "orders.py").touch()
+    assert main(["check", "orders.py", "--store", "sqlite:///x.db"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "beamflow: 'orders.py' is a file: write its module, such as orders:engine\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,10 @@ async def test_code_that_does_not_fit_its_log_parks_and_goes_on_once_it_does(
             assert await handle.history() == before
             (letter,) = await engine.dead_letters.list()
             assert (letter.workflow_id, letter.reason) == ("one", reason)
+            assert await engine.dead_letters.list(workflow="w") == [letter]
+            with pytest.raises(WorkflowParkedError) as parked:
+                await handle.result()
+            assert str(parked.value).count("restart the engine") == 1
             assert await engine.dead_letters.retry("one") == "one"
             await settle()
             assert await engine.dead_letters.list() == [letter]

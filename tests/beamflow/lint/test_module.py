@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 IMPORTS = """\
 import asyncio, random, time, os, os.path, uuid, secrets, requests, subprocess, socket, threading
-import shutil, datetime as dt, concurrent.futures as cf, urllib.request, anyio, numpy as np
+import shutil, sys, datetime as dt, concurrent.futures as cf, urllib.request, anyio, numpy as np
 from datetime import date, datetime
 from pathlib import Path
 from random import choice as pick
@@ -94,7 +94,13 @@ BREAKS = {
         "await anyio.to_thread.run_sync(what)",
     ],
     "event-loop": ["asyncio.run(what())", "asyncio.new_event_loop()"],
-    "environment": ["os.environ['HOME']", "os.getenv('HOME')", "os.getpid()"],
+    "environment": [
+        "os.environ['HOME']",
+        "os.environ.get('HOME')",
+        "os.getenv('HOME')",
+        "os.getpid()",
+        "sys.argv.index('--fast')",
+    ],
     "global-state": [
         "global LIMIT\nLIMIT = 4",
         "CACHE[what] = 1",
