@@ -18,7 +18,7 @@ from beamflow.model.ids import checked_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ["DURATION_S_MAX", "Runs", "Workflow", "definition_of", "workflow"]
+__all__ = ["DURATION_S_MAX", "Runs", "Workflow", "definition_of", "name_of", "workflow"]
 
 DURATION_S_MAX = 100 * 366 * 86_400
 """The longest delay or deadline, in seconds."""
@@ -133,6 +133,20 @@ def definition_of(workflow: object) -> Workflow[..., Any] | None:
         return workflow
     # not that of a base: a class that was not decorated itself is no workflow
     return vars(workflow).get(_DEFINITION) if isinstance(workflow, type) else None
+
+
+def name_of(workflow: str | Workflow[..., Any] | type) -> str:
+    """Return the name in the log of a workflow, in whichever form; a name stands for itself.
+
+    Raises:
+        DefinitionError: it is neither.
+    """
+    if isinstance(workflow, str):
+        return workflow
+    definition = definition_of(workflow)
+    if definition is None:
+        raise DefinitionError(f"{workflow!r} is no workflow: give one, or its name in the log")
+    return definition.name
 
 
 def _is_duration(value: object) -> bool:

@@ -36,7 +36,9 @@ def workflows_of(target: str) -> Definitions:
         )
     if Path(target).is_file():
         module_name = Path(target).stem
-        raise DefinitionError(f"{target!r} is a file: write its module, such as {module_name}:engine")
+        raise DefinitionError(
+            f"{target!r} is a file: write its module, such as {module_name}:engine"
+        )
     module = import_module(name)
     if not path:
         found = [each for each in vars(module).values() if definition_of(each) is not None]

@@ -7,11 +7,12 @@ parked: its letter is an event of the queue's own stream, so that its log stays 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from beamflow import log
+from beamflow.authoring.workflow import name_of
 from beamflow.errors import (
     CorruptLogError,
     DeadLetterError,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     import builtins
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from beamflow.authoring.workflow import Workflow
     from beamflow.engine.services import Services
     from beamflow.model.events import DeadLetterReason, Event
 
@@ -115,15 +117,19 @@ class DeadLetters:
         self,
         *,
         state: DeadLetterState | None = DeadLetterState.OPEN,
-        workflow: str | None = None,
+        workflow: str | Workflow[..., Any] | type | None = None,
     ) -> list[DeadLetter]:
         """Return the dead letters, oldest first.
 
         Args:
             state: only those in this state; None for all.
-            workflow: only those of this workflow, by its name in the log.
+            workflow: only those of this workflow, itself or its name in the log.
+
+        Raises:
+            DefinitionError: ``workflow`` is none.
         """
-        return [letter async for letter in self._all(state, workflow)]
+        name = None if workflow is None else name_of(workflow)
+        return [letter async for letter in self._all(state, name)]
 
     async def show(self, workflow_id: str, letter: int | None = None) -> DeadLetter:
         """Return a dead letter of a workflow.
@@ -178,18 +184,24 @@ class DeadLetters:
         return await self._again(found)
 
     async def retry_all(
-        self, *, workflow: str | None = None, reason: DeadLetterReason | None = None
+        self,
+        *,
+        workflow: str | Workflow[..., Any] | type | None = None,
+        reason: DeadLetterReason | None = None,
     ) -> builtins.list[str]:
         """Let every workflow with an open dead letter go on, oldest first, each as `retry` does.
 
         One that cannot (its code or its log is gone) keeps its dead letter and stops no other.
 
         Args:
-            workflow: only those of this workflow, by its name in the log.
+            workflow: only those of this workflow, itself or its name in the log.
             reason: only those with this reason.
 
         Returns:
             The ids under which they go on.
+
+        Raises:
+            DefinitionError: ``workflow`` is none.
         """
         ids: builtins.list[str] = []
         for letter in await self.list(workflow=workflow):

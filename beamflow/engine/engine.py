@@ -322,7 +322,8 @@ class Engine:
                 ``tag``, ``attributes``, ``parent``, ``id_prefix``, ``newest_first``; see `Filters`.
 
         Raises:
-            ValueError: a moment has no time zone, or a version no workflow.
+            ValueError: a moment has no time zone, a version no workflow, or there is no such state.
+            DefinitionError: ``workflow`` is none.
             PayloadError: there can be no such tag or attribute.
             EngineStoppedError: the engine is not running.
         """

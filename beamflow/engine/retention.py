@@ -13,6 +13,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from beamflow import log
+from beamflow.authoring.workflow import name_of
 from beamflow.engine.archive import Ended, FileArchive, OwnArchive
 from beamflow.errors import (
     CorruptLogError,
@@ -104,7 +105,7 @@ class Retention:
         if not isinstance(workflows, Mapping | None):
             raise _refused("workflows", workflows, "a dict of names and durations")
         self._workflows = {
-            name: _microseconds(f"workflows[{name!r}]", given)
+            name_of(name): _microseconds(f"workflows[{name!r}]", given)
             for name, given in (workflows or {}).items()
         }
         if {None} == {*self._states.values(), *self._workflows.values()}:

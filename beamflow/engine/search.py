@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from msgspec.structs import replace
 
-from beamflow.authoring.workflow import Workflow
+from beamflow.authoring.workflow import name_of
 from beamflow.model.labels import checked_attributes, checked_tags
 from beamflow.model.status import WorkflowState
 from beamflow.stores.base import WorkflowQuery
@@ -15,6 +15,7 @@ from beamflow.stores.base import WorkflowQuery
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
 
+    from beamflow.authoring.workflow import Workflow
     from beamflow.engine.services import Services
     from beamflow.model.events import Attribute
     from beamflow.stores.base import Summary
@@ -27,7 +28,7 @@ class Filters(TypedDict, total=False):
 
     state: WorkflowState | Iterable[WorkflowState] | None
     """Only in this state, or in one of these."""
-    workflow: str | Workflow[..., Any] | None
+    workflow: str | Workflow[..., Any] | type | None
     """Only of this workflow: itself, in every version, or its name in the log."""
     version: int | None
     """Only of this version of ``workflow``."""
@@ -49,8 +50,8 @@ class Filters(TypedDict, total=False):
 
 def query_of(
     *,
-    state: WorkflowState | Iterable[WorkflowState] | None = None,
-    workflow: str | Workflow[..., Any] | None = None,
+    state: WorkflowState | str | Iterable[WorkflowState] | None = None,
+    workflow: str | Workflow[..., Any] | type | None = None,
     version: int | None = None,
     started_after: datetime | None = None,
     started_before: datetime | None = None,
@@ -65,14 +66,15 @@ def query_of(
     """Make the query of what is asked for; `Filters` says what each argument means.
 
     Raises:
-        ValueError: a moment has no time zone.
+        ValueError: a moment has no time zone, or there is no such state.
+        DefinitionError: ``workflow`` is none.
         PayloadError: there can be no such tag or attribute.
     """
-    states = (state,) if isinstance(state, WorkflowState) else state
+    states = (state,) if isinstance(state, WorkflowState | str) else state
     tags = (tag,) if isinstance(tag, str) else tag or ()
     return WorkflowQuery(
         states=None if states is None else frozenset(map(WorkflowState, states)),
-        workflow=workflow.name if isinstance(workflow, Workflow) else workflow,
+        workflow=None if workflow is None else name_of(workflow),
         version=version,
         started_after=_microseconds(started_after, "started_after"),
         started_before=_microseconds(started_before, "started_before"),

@@ -516,6 +516,7 @@ def test_portions_are_small() -> None:
         ({"failed": timedelta(days=-1)}, "failed="),
         ({"workflows": {"ping": "x"}}, r"workflows\['ping'\]="),
         ({"workflows": ["ping"]}, "workflows="),
+        ({"workflows": {int: 1}}, "is no workflow"),
         ({"after": 1, "archive": 3}, "archive=3"),
         ({"after": 1, "archive": print}, "async function"),
         ({"after": 1, "every": 0}, "every=0"),

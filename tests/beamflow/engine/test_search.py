@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from beamflow import Engine, PayloadError, WorkflowState, receive, workflow
+from beamflow import DefinitionError, Engine, PayloadError, WorkflowState, receive, workflow
 from beamflow.engine.search import query_of
+from beamflow.stores.base import Store
 from supervision.testing import settle
 
 if TYPE_CHECKING:
-    from beamflow.stores.base import Store
     from beamflow.stores.memory import MemoryStore
     from supervision.testing import ManualClock
 
@@ -86,6 +86,45 @@ async def test_find_by_what_they_are(place: str | Store) -> None:
         assert {*counts} == {*WorkflowState}
         summary = (await engine.page(id_prefix="o-1")).items[0]
         assert (summary.tags, summary.attributes) == (("new", "vip"), {"city": "Köln", "n": 1})
+
+
+@workflow(name="parcel")
+class Parcel:
+    async def run(self) -> None:
+        raise LookupError
+
+
+async def test_a_class_is_found_as_a_function_is(memory: MemoryStore) -> None:
+    """Among workflows and among dead letters, where a class used to find nothing."""
+    async with Engine(memory, workflows=[*ALL, Parcel]) as engine:
+        await fill(engine)
+        await engine.start(Parcel, id="p-5")
+        await settle()
+        assert await found(engine, workflow=Parcel) == "5"
+        for what in (Parcel, "parcel"):
+            (letter,) = await engine.dead_letters.list(workflow=what)
+            assert letter.workflow_id == "p-5"
+        (letter,) = await engine.dead_letters.list(workflow=refund)
+        assert letter.workflow_id == "r-4"
+        assert await engine.dead_letters.retry_all(workflow=Parcel) == ["p-5"]
+
+
+async def test_what_is_no_workflow_is_not_looked_for(memory: MemoryStore) -> None:
+    """It would be found nowhere, and nobody would know why."""
+    async with Engine(memory, workflows=ALL) as engine:
+        with pytest.raises(DefinitionError, match="is no workflow"):
+            await engine.count(workflow=Store)
+        with pytest.raises(DefinitionError, match="is no workflow"):
+            await engine.dead_letters.list(workflow=Store)
+
+
+async def test_a_state_may_be_given_by_its_value(memory: MemoryStore) -> None:
+    """As it comes out of the query of a URL."""
+    async with Engine(memory, workflows=ALL) as engine:
+        await fill(engine)
+        assert await found(engine, state="running") == "0"
+        with pytest.raises(ValueError, match="'gone' is not a valid WorkflowState"):
+            await found(engine, state="gone")
 
 
 async def test_find_by_time(clock: ManualClock, memory: MemoryStore) -> None:
