@@ -113,7 +113,7 @@ class Actor:
         """
         return None
 
-    async def handle_continue(self, term: object) -> Continue | None:
+    async def handle_continue(self, term: object, /) -> Continue | None:
         """Go on after `init`, before any message.
 
         Args:
@@ -126,7 +126,7 @@ class Actor:
             f"{type(self).__name__} returned Continue({term!r}) and has no handle_continue"
         )
 
-    async def handle_call(self, request: object) -> object:
+    async def handle_call(self, request: object, /) -> object:
         """Answer a request.
 
         Args:
@@ -140,7 +140,7 @@ class Actor:
             f"{type(self).__name__} was asked {request!r} and has no handle_call"
         )
 
-    async def handle_cast(self, message: object) -> None:
+    async def handle_cast(self, message: object, /) -> None:
         """Take a message that nobody waits for.
 
         Args:
@@ -150,7 +150,7 @@ class Actor:
             f"{type(self).__name__} was cast {message!r} and has no handle_cast"
         )
 
-    async def handle_info(self, message: object) -> None:
+    async def handle_info(self, message: object, /) -> None:
         """Take everything else: `Down`, `Exit`, what came by `ActorRef.send`.
 
         By default it is a dead letter.
@@ -160,7 +160,7 @@ class Actor:
         """
         self._cell.dead_letter(message, "unhandled")
 
-    async def terminate(self, reason: ExitReason) -> None:
+    async def terminate(self, reason: ExitReason, /) -> None:
         """Clean up.
 
         Called at the end of every life whose `init` came through, except when it is killed.

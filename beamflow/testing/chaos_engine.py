@@ -7,15 +7,16 @@ import contextlib
 import contextvars
 from enum import StrEnum
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, TypeVarTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, TypeVarTuple, overload
 
 import anyio.to_thread
 
+from beamflow.authoring.workflow import definition_of
+from beamflow.engine.conversation import signal_payload
 from beamflow.engine.engine import Engine
 from beamflow.engine.handle import WorkflowHandle
 from beamflow.engine.workflow_actor import WorkflowActor
 from beamflow.errors import EngineStoppedError, StoreError
-from beamflow.model.codec import encode_json
 from beamflow.model.events import (
     CompensationCompleted,
     CompensationStarted,
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
     from types import TracebackType
 
-    from beamflow.authoring.workflow import Workflow
+    from beamflow.authoring.methods import Sent
+    from beamflow.authoring.workflow import Runs, Workflow
     from beamflow.engine.handle import WorkflowStatus
     from beamflow.model.events import Recorded
     from beamflow.stores.base import Store, Summary
@@ -99,7 +101,7 @@ class ChaosEngine:
         self,
         chaos: Chaos,
         *,
-        workflows: Iterable[Workflow[..., Any]],
+        workflows: Iterable[Workflow[..., Any] | type],
         store: Store | str = "memory://",
         clock: VirtualClock | None = None,
         **options: Any,
@@ -145,7 +147,8 @@ class ChaosEngine:
 
     async def start(
         self,
-        workflow: Callable[[*Ts], Coroutine[Any, Any, R]],
+        workflow: Callable[[*Ts], Coroutine[Any, Any, R]]
+        | type[Runs[Callable[[*Ts], Coroutine[Any, Any, R]]]],
         /,
         *args: *Ts,
         id: str | None = None,
@@ -160,7 +163,7 @@ class ChaosEngine:
             await engine.start(workflow, *args, id=workflow_id)
 
         await self.ask(start)
-        return ChaosHandle(self, workflow_id, cast("Workflow[..., R]", workflow))
+        return ChaosHandle(self, workflow_id, definition_of(workflow))
 
     def handle(self, id: str) -> ChaosHandle[Any]:
         """Return a handle of any workflow of the store."""
@@ -297,22 +300,28 @@ class ChaosHandle(Generic[R]):
         """Return the workflow's events so far; see `WorkflowHandle.history`."""
         return await self._engine.ask(lambda engine: self._of(engine).history())
 
-    async def signal(self, name: str, payload: Any = None) -> None:
+    @overload
+    async def signal(self, to: str, /, payload: Any = ..., *, key: str = ...) -> None: ...
+    @overload
+    async def signal(self, to: Callable[[], Sent], /, *, key: str = ...) -> None: ...
+    @overload
+    async def signal(self, to: Callable[[T], Sent], /, payload: T, *, key: str = ...) -> None: ...
+    @overload
+    async def signal(self, to: type[T], /, payload: T, *, key: str = ...) -> None: ...
+    async def signal(self, to: Any, /, payload: Any = None, *, key: str = "") -> None:
         """Send a signal, and look into the log before it is sent again: it arrives once.
 
-        Do not send the same name and payload from two tasks at once.
+        Do not send the same name and payload from two tasks at once. See `WorkflowHandle.signal`.
         """
-        before = await self._received(name, payload)
+        name, data = signal_payload(to, payload)
+        before = _count(await self.history(), name, data)
 
         async def send(engine: Engine) -> None:
-            history = await self._of(engine).history()
-            if _count(history, name, payload) == before:
-                await self._of(engine).signal(name, payload)
+            handle = self._of(engine)
+            if _count(await handle.history(), name, data) == before:
+                await handle.signal(to, payload, key=key)
 
         await self._engine.ask(send)
-
-    async def _received(self, name: str, payload: Any) -> int:
-        return _count(await self.history(), name, payload)
 
     def _of(self, engine: Engine) -> WorkflowHandle[R]:
         return WorkflowHandle(engine._services, engine._workflows, self.id, self._workflow)
@@ -434,8 +443,7 @@ def _of(history: list[Recorded], kind: type[T]) -> list[T]:
     return [recorded.event for recorded in history if isinstance(recorded.event, kind)]
 
 
-def _count(history: list[Recorded], name: str, payload: Any) -> int:
-    data = encode_json(payload, f"signal {name!r}")
+def _count(history: list[Recorded], name: str, data: bytes) -> int:
     return sum(
         signal.name == name and bytes(signal.payload) == data
         for signal in _of(history, SignalReceived)

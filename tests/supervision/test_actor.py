@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import weakref
 
 import pytest
@@ -40,6 +41,15 @@ class Recorder(Actor):
 
     async def handle_info(self, message):
         self.got.append(("info", message))
+
+
+@pytest.mark.parametrize(
+    "callback", ["handle_continue", "handle_call", "handle_cast", "handle_info", "terminate"]
+)
+def test_who_overrides_a_callback_names_its_argument(callback):
+    """An order may be called an order: type checkers take no other name where it could be a keyword."""
+    _self, argument = inspect.signature(getattr(Actor, callback)).parameters.values()
+    assert argument.kind is argument.POSITIONAL_ONLY
 
 
 async def test_messages_come_in_order():

@@ -5,11 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from beamflow import Engine, Retry, WorkflowFailedError, current_step, receive, step, workflow
+from beamflow import (
+    Engine,
+    Retry,
+    WorkflowFailedError,
+    current_step,
+    receive,
+    signal,
+    step,
+    until,
+    workflow,
+)
 from beamflow.model.events import SignalReceived, StepCompleted
 from beamflow.testing.chaos_engine import ChaosEngine, Ending
 from beamflow.testing.faulty_store import EngineFault
@@ -212,6 +223,39 @@ async def test_a_power_loss_by_hand(ledger: Ledger) -> None:
     assert ledger.asked(("reserve", "good")) == 2
     assert ledger.count(("reserve", "good")) == 1
     chaos.close()
+
+
+@dataclass
+class Approval:
+    by: str
+
+
+@workflow
+class Sale:
+    approval: Approval | None = None
+
+    async def run(self, order: str) -> Approval | None:
+        await reserve(order)
+        await until(lambda: self.approval is not None)
+        return self.approval
+
+    @signal
+    def approve(self, approval: Approval) -> None:
+        assert self.approval is None, "it came twice"
+        self.approval = approval
+
+
+@pytest.mark.chaos(profile="moderate", seeds=10)
+async def test_a_workflow_written_as_a_class(chaos: Chaos, ledger: Ledger) -> None:
+    """It is started, told things and asked as on an engine without chaos, by names with types."""
+    outside.append(ledger)
+    async with ChaosEngine(chaos, workflows=[Sale]) as engine:
+        sale = await engine.start(Sale, "tea", id="one")
+        for _ in range(2):
+            await sale.signal(Sale.approve, Approval("maria"), key="click")
+        chaos.calm()
+        if await engine.endings() == {"one": Ending.COMPLETED}:
+            assert await sale.result() == Approval("maria")
 
 
 @pytest.mark.virtual_time
