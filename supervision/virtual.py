@@ -8,6 +8,7 @@ import contextvars
 import inspect
 import math
 import selectors
+import sys
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 from weakref import WeakKeyDictionary
@@ -43,8 +44,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     covered: `asyncio.sleep`, `asyncio.timeout`, `call_later`, and every `Clock` of this package.
 
     Work outside the loop takes real time, and time stands still until it is done: jobs of
-    `run_in_executor` (so `asyncio.to_thread`) and of anyio's ``to_thread``. Whatever else is
-    outside, such as another process or a thread of your own, belongs into a `hold`.
+    `run_in_executor` (so `asyncio.to_thread`), of anyio's ``to_thread`` and of aiosqlite. Whatever
+    else is outside, such as another process or a thread of your own, belongs into a `hold`.
 
     Whoever runs the loop gets `StuckError`, with where each task stands, as soon as nothing can
     ever happen any more.
@@ -143,6 +144,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         future = super().run_in_executor(executor, func, *args)
         self._held += 1
         future.add_done_callback(self._released, context=contextvars.Context())
+        return future
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """Make a future as any loop does; time stands still for one that a thread of aiosqlite has."""
+        future = super().create_future()
+        if sys._getframe(1).f_globals.get("__name__") == "aiosqlite.core":  # noqa: SLF001 - who asks
+            self._held += 1
+            future.add_done_callback(self._released, context=contextvars.Context())
         return future
 
     async def shutdown_default_executor(self, *args: Any, **options: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, cast
@@ -169,10 +170,12 @@ class Engine:
             StoreLockedError: another engine owns the store.
             StoreError: the store cannot be used.
             EngineStoppedError: it is running already.
+            DefinitionError: the loop's time is virtual, and the engine's is not.
         """
         if self._system is not None:
             message = "this engine is running already; make another one for another store"
             raise EngineStoppedError(message)
+        _check_time(self._clock)
         services = self._services
         services.begin()
         root = Supervisor(
@@ -511,6 +514,16 @@ def _store(given: str | Store, clock: Callable[[], int]) -> Store:
     """Return the store that was given or named; what is neither is refused like a wrong URL."""
     is_one = not isinstance(given, str) and hasattr(given, "claim")
     return cast("Store", given) if is_one else open_store(cast("str", given), clock=clock)
+
+
+def _check_time(clock: Clock) -> None:
+    """Raise `DefinitionError` where the machine's clock is to go with a loop that makes time up."""
+    if type(clock) is SystemClock and hasattr(asyncio.get_running_loop(), "hold"):
+        message = (
+            "time is virtual on this loop and the engine has the machine's clock, so its timers would "
+            "never fire: give it the test's, Engine(..., clock=virtual_clock)"
+        )
+        raise DefinitionError(message)
 
 
 def _cause(error: BaseException | None) -> BaseException | None:

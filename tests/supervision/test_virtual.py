@@ -8,6 +8,7 @@ import threading
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
+import aiosqlite
 import anyio
 import pytest
 
@@ -97,6 +98,18 @@ async def test_time_waits_for_threads(in_thread: Callable[..., Awaitable[object]
         await in_thread(sleep, 0.01)
     assert loop.time() == before
     await asyncio.sleep(1)  # a pool with nothing to do holds nobody up
+
+
+async def test_time_waits_for_a_database() -> None:
+    """What a connection of aiosqlite does takes none either, from its opening to its close."""
+    loop = asyncio.get_running_loop()
+    before = loop.time()
+    async with asyncio.timeout(0.001):
+        async with aiosqlite.connect(":memory:") as database:
+            await database.create_function("sleep", 1, sleep)
+            await database.execute_fetchall("SELECT sleep(0.05)")
+    assert loop.time() == before
+    await asyncio.sleep(1)  # one that is closed holds nobody up
 
 
 async def test_time_is_held_for_work_nobody_can_see() -> None:

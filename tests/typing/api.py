@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 from random import Random
-from typing import Any, assert_type
+from typing import TYPE_CHECKING, Any, assert_type
 from uuid import UUID
 
 import beamflow
@@ -29,6 +29,10 @@ from beamflow import (
     update,
     workflow,
 )
+from beamflow.testing import ChaosEngine, ChaosHandle
+
+if TYPE_CHECKING:
+    from supervision.chaos import Chaos
 
 
 @dataclass(frozen=True)
@@ -230,3 +234,22 @@ async def host(application: Application) -> None:
         assert_type(patched("name"), bool)
         await engine.start(onboard, 42, id="wrong")  # type: ignore[arg-type] # not an Application
         await engine.start(renamed, id="wrong")  # type: ignore[arg-type] # the number is missing
+
+
+async def find(engine: Engine) -> None:
+    """A workflow is looked for by itself, in either form, or by its name."""
+    for which in ("order", onboard, Order):
+        await engine.count(workflow=which)
+        await engine.dead_letters.list(workflow=which)
+    await engine.count(workflow=3)  # type: ignore[arg-type] # no workflow
+
+
+async def under_chaos(chaos: Chaos) -> None:
+    """A chaos engine takes what an engine takes."""
+    async with ChaosEngine(chaos, workflows=[onboard, Order]) as engine:
+        assert_type(await engine.start(onboard, Application("ann")), ChaosHandle[Policy])
+        handle = await engine.start(Order, "ann", id="order-1")
+        assert_type(await handle.result(), Policy)
+        await handle.signal(Order.pay, 3, key="first")
+        await handle.signal("pay", 3)
+        await handle.signal(Order.pay, "much")  # type: ignore[arg-type] # not an int

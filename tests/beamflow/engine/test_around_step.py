@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from beamflow import Engine, Retry, WorkflowFailedError, step, workflow
+from beamflow import DefinitionError, Engine, Retry, WorkflowFailedError, step, workflow
 from beamflow.errors import StepTimeoutError
 from supervision.testing import ManualClock, settle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from beamflow import StepInfo
     from supervision.virtual import VirtualClock
@@ -115,3 +116,20 @@ async def test_a_workflow_of_thirty_days_takes_milliseconds(virtual_clock: Virtu
         assert [await handle.result() for handle in handles] == ["done"] * 50
     assert virtual_clock.now() - before == pytest.approx(30 * 86_400.0, abs=1.0)
     assert monotonic() - began < 2.0
+
+
+@pytest.mark.virtual_time
+async def test_an_engine_without_the_clock_of_virtual_time_is_refused() -> None:
+    """Its timers would wait for the machine's clock, and the test for ever."""
+    with pytest.raises(DefinitionError, match="clock=virtual_clock"):
+        async with Engine("memory://", workflows=[patience]):
+            pass
+
+
+async def test_a_file_takes_no_virtual_time(virtual_clock: VirtualClock, tmp_path: Path) -> None:
+    """SQLite works in threads of its own, and the time-outs of the engine wait for them."""
+    before = virtual_clock.now()
+    store = f"sqlite:///{tmp_path}/app.db"
+    async with Engine(store, workflows=[book], clock=virtual_clock) as engine:
+        assert await (await engine.start(book, "ann")).result() == "ann reserved"
+    assert virtual_clock.now() - before < 1.0
