@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -140,11 +141,13 @@ class Campaign:
         """Read the mark and the options."""
         unknown = set(mark.kwargs) - {"profile", "seeds", "faults"}
         if mark.args or unknown:
-            raise ValueError(f"chaos takes profile=, seeds= and faults=, not {mark!r}")
-        self._profile = Profile(mark.kwargs.get("profile", Profile.GENTLE))
+            given = ", ".join([*map(repr, mark.args), *(f"{name}=" for name in sorted(unknown))])
+            raise ValueError(f"chaos takes profile=, seeds= and faults=, not {given}")
+        self._profile = _profile(mark.kwargs.get("profile", Profile.GENTLE))
         self._faults = mark.kwargs.get("faults")
         one = item.config.getoption("--chaos-seed")
-        many = item.config.getoption("--chaos-seeds") or mark.kwargs.get("seeds", SEEDS)
+        many = item.config.getoption("--chaos-seeds")
+        many = mark.kwargs.get("seeds", SEEDS) if many is None else many
         if many < 1:
             raise ValueError(f"chaos with seeds={many!r} tries nothing")
         self._replays = one is not None
@@ -196,15 +199,16 @@ class Campaign:
             report.user_properties.append(("chaos", line))
             if report.passed and not self._reached and not self._replays:
                 report.outcome = "failed"
+                only = "" if self._faults is None else f" of {', '.join(sorted(self._faults))}"
                 report.longrepr = (
-                    f"chaos: no fault happened in {seeds}, so this test shows nothing. "
+                    f"chaos: no fault{only} happened in {seeds}, so this test shows nothing. "
                     "Give the tree to chaos.attach(...), or run more seeds."
                 )
 
     def _lead_with_seed(self, item: pytest.Item, report: pytest.TestReport) -> None:
         first = (
             f"chaos: seed {self._seed} fails ({self._profile}). Replay it: "
-            f'pytest "{item.nodeid}" --chaos-seed {self._seed}'
+            f'pytest "{_from_here(item)}" --chaos-seed {self._seed}'
         )
         longrepr: Any = report.longrepr
         chain = getattr(longrepr, "chain", None)
@@ -222,6 +226,20 @@ class Campaign:
 
 
 _CAMPAIGN: Final = pytest.StashKey[Campaign]()
+
+
+def _from_here(item: pytest.Item) -> str:
+    """Name a test for the directory that pytest was run in; a node id is for the root."""
+    path = os.path.relpath(item.path, item.config.invocation_params.dir)
+    return f"{path}::{item.nodeid.partition('::')[2]}"
+
+
+def _profile(name: str) -> Profile:
+    try:
+        return Profile(name)
+    except ValueError:
+        known = ", ".join(repr(profile.value) for profile in Profile)
+        raise ValueError(f"profile={name!r} is refused: it must be one of {known}") from None
 
 
 def _line_of_report(line: str) -> Any:

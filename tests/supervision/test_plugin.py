@@ -273,6 +273,24 @@ class TestChaos:
         result.assert_outcomes(passed=1)
         result.stdout.fnmatch_lines(["*::test_it: 3 seeds, moderate*"])
 
+    def test_no_seeds_are_refused_on_the_command_line(self, run: Run) -> None:
+        """As in the mark, whose number was taken instead."""
+        result = run(SURVIVES, "--chaos-seeds", "0")
+        result.assert_outcomes(errors=1)
+        result.stdout.fnmatch_lines(["*seeds=0 tries nothing*"])
+
+    def test_the_command_is_for_the_directory_it_was_run_in(
+        self, run: Run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Which may lie below the root of the project."""
+        run(FAILS_AT_TIMES)
+        below = pytester.mkdir("below")
+        (test,) = pytester.path.glob("test_*.py")
+        test.rename(below / test.name)
+        monkeypatch.chdir(below)
+        result = pytester.runpytest("-p", "no:cacheprovider")
+        result.stdout.fnmatch_lines([f'chaos: seed*Replay it: pytest "{test.name}::test_it" *'])
+
     def test_a_skip_is_a_skip(self, run: Run) -> None:
         """It is not tried with the other seeds."""
         result = run("""
@@ -285,9 +303,10 @@ class TestChaos:
     @pytest.mark.parametrize(
         ("mark", "complaint"),
         [
-            ("chaos(seed=3)", "chaos takes profile=, seeds= and faults="),
-            ("chaos('gentle')", "chaos takes profile=, seeds= and faults="),
-            ("chaos(profile='harsh')", "'harsh' is not a valid Profile"),
+            ("chaos(seed=3)", "chaos takes profile=, seeds= and faults=, not seed="),
+            ("chaos('gentle')", "chaos takes profile=, seeds= and faults=, not 'gentle'"),
+            ("chaos(profile='harsh')", "must be one of 'gentle', 'moderate', 'aggressive'"),
+            ("chaos(faults=['crash'])", "no fault of crash happened"),
             ("chaos(seeds=0)", "seeds=0"),
             ("virtual_time", "mark it @pytest.mark.chaos"),
         ],
