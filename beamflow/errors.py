@@ -42,7 +42,7 @@
         ├── StoreUnavailableError(OSError)      the disk is full, read-only, failing
         └── CorruptLogError                     a stored event is damaged
 
-Catch ``BeamflowError`` for anything, ``WorkflowError`` for what a handle may raise, ``StoreError``
+Catch ``BeamflowError`` for anything, ``WorkflowError`` for what concerns one workflow, ``StoreError``
 for what a disk may do. Every message says what to do next; the facts are attributes. All errors
 can be pickled.
 """

@@ -63,6 +63,7 @@ def test_orders_survive_a_kill(tmp_path: Path) -> None:
             wait_for(client, order, "waiting for the money")
         assert client.put("/orders/one", json={"item": "a kettle"}).status_code == 201
         assert client.put("/orders/one", json={"item": "a cup"}).status_code == 409
+        assert client.put("/orders/odd", json={"item": 3}).status_code == 409
         server.send_signal(signal.SIGKILL)
         server.wait()
     with shop(tmp_path) as (_, client):

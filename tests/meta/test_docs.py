@@ -103,6 +103,16 @@ def test_events_are_in_the_reference_with_their_tags() -> None:
     assert missing == []
 
 
+def test_log_lines_are_in_the_reference() -> None:
+    """All of them, with their levels, and no other."""
+    sources = "".join(path.read_text() for path in (ROOT / "beamflow").rglob("*.py"))
+    written = re.findall(r'\blog\.(info|warning|error)\(\s*"(\w+)"', sources)
+    shown = re.findall(
+        r"^\| `(\w+)` \| (\w+) \|", (DOCS / "reference" / "log.md").read_text(), re.MULTILINE
+    )
+    assert {(name, level) for level, name in written} == set(shown)
+
+
 def test_the_architecture_page_shows_the_tree_as_it_is() -> None:
     """Every module, in its room, and none that is not there."""
     page = (DOCS / "internals" / "architecture.md").read_text()
@@ -142,9 +152,24 @@ def test_every_how_to_runs(page: Path) -> None:
 def test_examples_run(example: re.Match[str], tmp_path: Path) -> None:
     """An example marked as runnable runs by itself and prints what the page says."""
     (tmp_path / "example.py").write_text(example["code"])
+    printed = _run(tmp_path)
+    if example["output"] is not None:
+        assert printed == example["output"]
+
+
+def test_the_first_program_prints_the_same_again(tmp_path: Path) -> None:
+    """Who tries the README's runs it twice, and the file is there by then."""
+    example = RUN.search((ROOT / "README.md").read_text())
+    assert example is not None
+    (tmp_path / "example.py").write_text(example["code"])
+    assert [_run(tmp_path), _run(tmp_path)] == [example["output"]] * 2
+
+
+def _run(folder: Path) -> str:
+    """Run ``example.py`` in a folder, and return what it prints."""
     run = subprocess.run(
         [sys.executable, "-W", "error", "example.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -152,8 +177,7 @@ def test_examples_run(example: re.Match[str], tmp_path: Path) -> None:
         timeout=60,
     )
     assert run.returncode == 0, run.stderr
-    if example["output"] is not None:
-        assert run.stdout == example["output"]
+    return run.stdout
 
 
 @pytest.mark.parametrize("example", _examples(PYTEST))

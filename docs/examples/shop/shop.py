@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from beamflow import Engine, WorkflowError, query, signal, step, until, workflow
+from beamflow import BeamflowError, Engine, query, signal, step, until, workflow
 
 
 @step
@@ -79,6 +79,6 @@ app = Starlette(
         Route("/orders/{id}/pay", pay, methods=["POST"]),
         Route("/orders/{id}", cancel, methods=["DELETE"]),
     ],
-    exception_handlers={WorkflowError: refuse},
+    exception_handlers={BeamflowError: refuse},
     lifespan=lifespan,
 )
