@@ -172,6 +172,7 @@ class Awakening:
             accepted.set_result(None)
         else:
             accepted.set_exception(problem)
+            accepted.exception()  # whoever was cancelled meanwhile does not ask
 
     # One that is in the log
 
