@@ -87,11 +87,20 @@ class Session:
         self._wire = Wire(self._take, self._lost)
         self._cell: Cell | None = None
         self._handling: int | None = None
+        self._left: asyncio.Future[None] | None = None
 
     async def run(self, link: socket.socket) -> None:
-        """Live until the end, and report it."""
+        """Live until the end, and report it; returns once the report is out."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self._wire, sock=link)
+        try:
+            await self._live(loop)
+        finally:
+            self._left = loop.create_future()
+            self._wire.close()
+            await self._left
+
+    async def _live(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
             body = self._order.start(*self._order.arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the supervisor hears of it
@@ -181,7 +190,9 @@ class Session:
         self._wire.send(frame)
 
     def _lost(self) -> None:
-        os._exit(1)  # nobody is left to whom anything matters
+        if self._left is None:
+            os._exit(1)  # nobody is left to whom anything matters
+        self._left.set_result(None)
 
 
 def main(link: socket.socket, order: Order) -> None:

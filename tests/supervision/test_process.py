@@ -364,3 +364,37 @@ async def test_stop_raised_there(sup):
         await ref.call(Stop("normal"))
     assert ref.reason == "normal"
     assert await sup.which_children() == []
+
+
+async def test_a_process_leaves_nothing_unclosed(tmp_path):
+    """No warning of it reaches the terminal, whether its child is stopped or crashes."""
+    host = tmp_path / "host.py"
+    host.write_text(STRICT)
+    ran = subprocess.run(  # noqa: ASYNC221 - there is nothing else to do
+        [sys.executable, "-X", "dev", "-W", "error", host, HERE],
+        env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+STRICT = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+import isolated
+from supervision import ActorStoppedError, ChildSpec, Supervisor, run
+
+async def main():
+    async with run(Supervisor([ChildSpec("guest", isolated.Guest, isolation="process")])) as root:
+        guest = (await root.which_child("guest")).ref
+        try:
+            await guest.call(ValueError("on purpose"))
+        except ActorStoppedError:
+            pass
+
+if __name__ == "__main__":
+    asyncio.run(main())
+"""
