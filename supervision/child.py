@@ -136,7 +136,12 @@ class ChildSpec:
         if self.start is None:
             raise SpecError("missing_start", None, "Give a callable that makes the child.")
         if not callable(self.start):
-            raise SpecError("invalid_mfa", self.start, "start is a callable, or an async function.")
+            raise SpecError(
+                "invalid_mfa",
+                self.start,
+                "start makes the child anew for each of its lives: give a class or a function, "
+                "such as lambda: Supervisor([...]), not what it makes.",
+            )
         if type(self.restart) is not Restart:
             object.__setattr__(
                 self, "restart", option_of(Restart, "invalid_restart_type", self.restart)

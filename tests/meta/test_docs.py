@@ -180,6 +180,27 @@ def _run(folder: Path) -> str:
     return run.stdout
 
 
+@pytest.mark.serial
+def test_examples_please_a_strict_type_checker(tmp_path: Path) -> None:
+    """Whoever copies one into a typed project gets no complaint that the page does not have."""
+    pytest.importorskip("mypy")
+    for page in PAGES:
+        for number, kind in enumerate([RUN, PYTEST]):
+            for match in kind.finditer(page.read_text()):
+                name = f"{page.parent.name}_{page.stem}_{number}_{match.start()}"
+                (tmp_path / f"{re.sub(r'[^a-zA-Z0-9]', '_', name)}.py").write_text(match["code"])
+    run = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir=.cache", "."],
+        cwd=tmp_path,
+        env={**os.environ, "MYPYPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout
+
+
 @pytest.mark.parametrize("example", _examples(PYTEST))
 def test_shown_tests_pass(example: re.Match[str], tmp_path: Path) -> None:
     """A page's test passes under the pytest of whoever copies it."""
