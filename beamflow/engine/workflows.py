@@ -239,7 +239,7 @@ class Workflows:
         """
         if await is_to_be_looked_at(self._services, workflow_id):
             await self.unpark(workflow_id)
-            await self.gone_on(workflow_id)
+        await self.gone_on(workflow_id)  # recovery may be at it, and done with all others
         summary = await self._services.opened.summary(workflow_id)
         return summary is None or summary.state is not WorkflowState.PARKED
 

@@ -27,6 +27,7 @@ from beamflow.events import (
     Recorded,
     StepCompleted,
 )
+from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
 from tests.beamflow.engine.outage import fails, healthy, letters_log, parks, reserve, sell, undo_me
 
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from beamflow import Workflow
-    from beamflow.stores.base import Store
-    from beamflow.stores.memory import MemoryStore
+    from beamflow.stores.base import Store, Summary
     from supervision.testing import ManualClock
 
 
@@ -242,6 +242,33 @@ async def test_whoever_comes_first_to_mended_code_finds_it_mended(
         assert await engine.handle("one").result() == 7
         assert await engine.dead_letters.list() == []
         assert await letters_log(engine) == [DeadLettered, DeadLetterRetried]
+
+
+class Slow(MemoryStore):
+    """Tells how a workflow stood some turns ago."""
+
+    turns = 0
+
+    async def summary(self, workflow_id: str) -> Summary | None:
+        found = await super().summary(workflow_id)
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        return found
+
+
+@pytest.mark.invariant("I29")
+async def test_whoever_comes_beside_recovery_finds_mended_code_mended(clock: ManualClock) -> None:
+    """However long it has looked at the index, while recovery came to the workflow and went on."""
+    for turns in range(60):
+        store = Slow(clock=lambda: int(clock.now() * 1_000_000))
+        async with Engine(store, workflows=[mended]) as engine:
+            await engine.start(mended, 4, id="one")
+        async with Engine(store, workflows=[spoilt]) as engine:
+            await parks(engine.handle("one"))
+        store.turns = turns
+        async with Engine(store, workflows=[mended]) as engine:
+            await engine.handle("one").signal("add", 3)
+            assert await engine.handle("one").result() == 7
 
 
 @pytest.mark.parametrize(
