@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -85,6 +87,24 @@ def test_what_cannot_be_run_is_refused_at_once(options: list[str], problem: str)
     finished = run(DEMO, *options)
     assert (finished.returncode, finished.stdout) == (2, "")
     assert problem in finished.stderr
+
+
+def test_ctrl_c_ends_it_in_a_line(tmp_path: Path) -> None:
+    """All that the demo has started ends with it, and nobody leaves a traceback."""
+    demo = subprocess.Popen(
+        [sys.executable, DEMO, "--applications", "100", "--folder", tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    while "kill -9 (1 " not in demo.stdout.readline():
+        pass
+    os.killpg(demo.pid, signal.SIGINT)
+    said, complaints = demo.communicate(timeout=60)  # all who have the other ends have ended
+    assert (demo.returncode, complaints) == (130, "")
+    assert said.splitlines()[-1].startswith("The run was broken off by hand.")
 
 
 def bill_twice(folder: Path) -> None:

@@ -18,7 +18,7 @@ MOST = 1_000
 
 
 def main() -> int:
-    """Run the demo; 0 if the proof holds, 1 if not."""
+    """Run the demo; 0 if the proof holds, 1 if not, 130 if it was interrupted."""
     parser = argparse.ArgumentParser(prog="onboarding", description=__doc__)
     parser.add_argument(
         "--applications", type=int, default=MOST, metavar="N", help=f"how many, {MOST:,} at most"
@@ -46,6 +46,9 @@ def main() -> int:
     except TimeoutError:
         print("\nThe run was broken off: some onboardings do not end.")
         holds = False
+    except KeyboardInterrupt:
+        print(f"\nThe run was broken off by hand. What there is of records is in {folder}")
+        return 130
     if holds and not options.folder:
         shutil.rmtree(folder)
     else:

@@ -65,7 +65,10 @@ class Nemesis:
     async def _live(self, moment: int | None, told: BinaryIO, display: Display) -> bool:
         """Run the engine once; tell whether it was killed."""
         engine = await asyncio.create_subprocess_exec(
-            *self._command, env=self._environment, stdout=asyncio.subprocess.PIPE
+            *self._command,
+            env=self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the demo alone, which ends what it has started
         )
         try:
             await self._watch(engine, moment, told, display)

@@ -58,4 +58,5 @@ async def start(folder: Folder, name: str, seed: int) -> Process:
         cwd=Path(__file__).parents[1],
         stdin=PIPE,
         stdout=PIPE,
+        start_new_session=True,
     )
