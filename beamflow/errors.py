@@ -514,8 +514,9 @@ class HostLoopError(BeamflowError, RuntimeError):
     """Workflow code awaited or called something that belongs to the host's event loop.
 
     Replay could not repeat it. Put it into a function decorated with ``@step`` and await that. Also
-    raised where the code runs on and on without waiting for anything durable. Code that lets it pass
-    is parked, and compensates nothing; it goes on once the code is mended.
+    raised where the code runs on and on without waiting for anything durable, and to whoever sets an
+    event, or frees a lock, that workflow code waits for and that was made outside of it. Code that
+    lets it pass is parked, and compensates nothing; it goes on once the code is mended.
     """
 
 

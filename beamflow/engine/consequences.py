@@ -115,6 +115,12 @@ def _check_host_loop(code: Execution) -> None:
         error = next(iter((error.subgroup(HostLoopError) or error).exceptions))
     if isinstance(error, HostLoopError):
         raise error
+    if isinstance(error, RuntimeError) and str(error).endswith(_BOUND_ELSEWHERE):
+        message = (
+            f"{error}, that of the host application or of another workflow, for which workflow code "
+            f"cannot wait: replay could not repeat it. Make it in the workflow, or use it in a step"
+        )
+        raise HostLoopError(message) from error
 
 
 def _result(code: Execution) -> Raw:
@@ -136,6 +142,7 @@ def _end(code: Execution, error: BaseException) -> WorkflowFailed | WorkflowCanc
     return WorkflowCancelled(reason=told.reason, error=raised)
 
 
+_BOUND_ELSEWHERE = "is bound to a different event loop"
 _OVERDUE = Failure(
     type=f"{WorkflowTimeoutError.__module__}.{WorkflowTimeoutError.__qualname__}",
     message="it had not ended by its deadline",

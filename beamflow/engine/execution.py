@@ -24,7 +24,7 @@ from beamflow.engine.history import origin_of_tasks
 from beamflow.engine.saga import Unwinding, saga_of
 from beamflow.engine.step_call import StepCall
 from beamflow.engine.workflow_loop import MICROSECONDS, LoopTimer
-from beamflow.errors import NondeterminismError
+from beamflow.errors import HostLoopError, NondeterminismError
 from beamflow.model.commands import CancelStep, CancelTimer
 from beamflow.model.events import (
     AttributesChanged,
@@ -131,6 +131,7 @@ class Execution(Code):
                 del self.timers[event.op]
             case SignalReceived():
                 self.now = time
+                self.rests = False
                 self.inbox.offer(event.name, event.payload, ending=self._main_ended)
                 self._activate()
             case WorkflowStarted():
@@ -148,6 +149,7 @@ class Execution(Code):
                 self._noted.recorded(seq, event)
             case UpdateAccepted():
                 self.now = time
+                self.rests = False
                 self.inbox.update(seq, event)
                 self._activate()
             case WorkflowBegan():
@@ -160,6 +162,7 @@ class Execution(Code):
                 if self._main is None:
                     self._main_ended = True
                 elif not self._main.done():
+                    self.rests = False
                     self._main.cancel()
                     self._activate()
             case CancelForced():
@@ -226,6 +229,7 @@ class Execution(Code):
 
     def _begin(self, time: int) -> None:
         self.now = time
+        self.rests = False
         args, kwargs = self.workflow.signature.arguments.decode(self.input)
         code = self.workflow.begin(args, kwargs)
         # in a context of its own: what the host has set in its own is not in the log
@@ -258,6 +262,7 @@ class Execution(Code):
             call.result = event.result
             self.to_compensate += (call,)
         if not call.future.done():
+            self.rests = False
             call.future.set_result(value)
         self._activate()
 
@@ -280,6 +285,7 @@ class Execution(Code):
         self.now = time
         self._close_call(event.op)
         if not call.future.done():
+            self.rests = False
             call.future.set_exception(raised(event, call.step))
         del call  # what comes out of the code has this frame, and it has that
         self._activate()
@@ -321,12 +327,16 @@ class Execution(Code):
         if not isinstance(event, ChildStarted):
             del self.children[event.op]
         self.now = time
+        self.rests = False
         call.deliver(event)
         del call  # as above
         self._activate()
 
     def _activate(self) -> None:
         """Let the code run, then number what it has asked for."""
+        if self.trespass:
+            raise HostLoopError(self.trespass)
+        self.rests = False
         self._run()
         if self._main is not None and self._main.done():
             self._wind_up(self._main)
@@ -339,6 +349,7 @@ class Execution(Code):
         if self.timers_cancelled:
             self._commands.extend(CancelTimer(op=timer.op) for timer in self.timers_cancelled)
             self.timers_cancelled = ()
+        self.rests = True
 
     def _roll_back(self) -> bool:
         """Begin to undo the sagas that have come to rest; tell whether code runs on after one."""

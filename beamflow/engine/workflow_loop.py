@@ -37,6 +37,7 @@ MICROSECONDS = 1_000_000
 _CALLBACKS_MAX = 1_000_000
 _REDELIVERIES_MAX = 100
 _NEVER = 2**63 // MICROSECONDS
+_get_running_loop = events._get_running_loop
 
 
 class LoopTimer(asyncio.TimerHandle):
@@ -67,6 +68,8 @@ class WorkflowLoop(TaskHome):
         issued: what the code has asked for in this activation, in order; timers that it has
             cancelled again are among them.
         timers_cancelled: timers of earlier activations that the code has cancelled in this one.
+        rests: whether whoever drives it has nothing to deliver: what wakes it now is somebody else.
+        trespass: what somebody else was told who has tried to; empty where nobody has.
     """
 
     __slots__ = (
@@ -77,13 +80,17 @@ class WorkflowLoop(TaskHome):
         "_set_aside",
         "issued",
         "now",
+        "rests",
         "timers_cancelled",
+        "trespass",
     )
 
     def __init__(self, workflow_id: str, origin: str = "") -> None:
         """Make an empty loop at time 0."""
         super().__init__(workflow_id, origin)
         self.now = 0
+        self.rests = False
+        self.trespass = ""
         self.issued: list[Any] = []
         self.timers_cancelled: tuple[LoopTimer, ...] = ()
         self._set_aside: tuple[asyncio.Handle, ...] = ()
@@ -110,7 +117,7 @@ class WorkflowLoop(TaskHome):
 
     def inside(self, function: Callable[[], R]) -> R:
         """Call a function with this loop as the running one; nothing else runs."""
-        if events._get_running_loop() is self:  # as it is for the whole of a replay
+        if _get_running_loop() is self:  # as it is for the whole of a replay
             return function()
         entered = self._enter()
         try:
@@ -120,7 +127,7 @@ class WorkflowLoop(TaskHome):
 
     def _enter(self) -> tuple[Any, Any]:
         """Become the thread's running loop."""
-        host = self._host = events._get_running_loop()
+        host = self._host = _get_running_loop()
         task = _leave_task(host)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(self._keep, _let_go)
@@ -220,12 +227,24 @@ class WorkflowLoop(TaskHome):
         if self._closed:
             return handle
         running = self._running
-        if running is not None and running._callback == callback and running._args == args:  # type: ignore[attr-defined]
+        if running is None:
+            if self.rests and _get_running_loop() is not self:
+                self._refuse_to_be_woken()
+            self.ready.append(handle)
+        elif running._callback == callback and running._args == args:  # type: ignore[attr-defined]
             self._set_aside += (handle,)
             self._running = None
         else:
             self.ready.append(handle)
         return handle
+
+    def _refuse_to_be_woken(self) -> NoReturn:
+        self.trespass = (
+            f"workflow {self.workflow_id!r} waits for something of asyncio (a lock, an event, a "
+            f"queue, a future) that was made outside of it, and was to be woken by that; replay "
+            f"could not repeat it. Send it a signal instead, or put into a step what is shared"
+        )
+        raise HostLoopError(self.trespass)
 
     def call_later(
         self,
@@ -313,7 +332,7 @@ class WorkflowLoop(TaskHome):
         """Pass the report on to the host's loop, with the workflow's id."""
         if self._closed:
             return
-        host = self._host or events._get_running_loop()
+        host = self._host or _get_running_loop()
         while isinstance(host, WorkflowLoop):
             host = host._host
         if host is not None:
