@@ -1,10 +1,11 @@
-"""The environment that the Makefile sets up: with uv or without, after an attempt that failed half-way."""
+"""Setting up: the environment that the Makefile makes, whatever was there before, and what an extra brings."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -63,6 +64,26 @@ def test_an_environment_without_pip_gets_one(tree: Path) -> None:
     assert make(tree, code=0).returncode == 0
     calls = (tree / "calls").read_text(encoding="utf-8").splitlines()
     assert [call.split()[1] for call in calls] == ["venv", "pip", "ensurepip", "pip", "pip"]
+
+
+def test_what_the_test_kit_imports_is_an_extra() -> None:
+    """The plugin, the store suite and chaos: nothing else of what they import is left to chance."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    brought = {
+        re.split(r"[^\w-]", each)[0].replace("-", "_")
+        for each in (*project["dependencies"], *project["optional-dependencies"]["testing"])
+    }
+    files = [*(ROOT / "beamflow" / "testing").rglob("*.py"), ROOT / "supervision" / "plugin.py"]
+    imported = {
+        name.split(".")[0]
+        for file in files
+        for name in re.findall(
+            r"^(?:import|from) ([\w.]+)", file.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    own = {"beamflow", "supervision", "_pytest"}
+    assert imported - own - sys.stdlib_module_names <= brought
+    assert {"pytest", "pytest_asyncio"} <= imported
 
 
 def test_the_wheel_test_finds_the_pip_that_it_needs() -> None:
