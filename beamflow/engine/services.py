@@ -13,6 +13,7 @@ from beamflow.engine.sleepers import Sleepers
 from beamflow.engine.slots import STEPS_MAX, KeyedSlots, Slots
 from beamflow.engine.threads import THREADS, Threads
 from beamflow.engine.timers import TimerQueue
+from beamflow.engine.workflow_loop import check_caller
 from beamflow.errors import EngineStoppedError
 from beamflow.model.ids import uuid7
 
@@ -170,7 +171,8 @@ class Services:
 
     @property
     def opened(self) -> Store:
-        """The store; raises `EngineStoppedError` while it is not open."""
+        """The store; raises `EngineStoppedError` while it is not open, `HostLoopError` to workflows."""
+        check_caller()
         if self.lease is None:
             if self.given_up is not None:
                 raise EngineStoppedError(f"{self.given_up}") from self.given_up.__cause__
@@ -224,7 +226,12 @@ class Services:
     # Who waits for what
 
     def wait_for_end(self, workflow_id: str) -> asyncio.Future[Event]:
-        """Return a future of the workflow's last event; hand it to `wait_no_more` in any case."""
+        """Return a future of the workflow's last event; hand it to `wait_no_more` in any case.
+
+        Raises:
+            HostLoopError: workflow code asks.
+        """
+        check_caller()
         future: asyncio.Future[Event] = asyncio.get_running_loop().create_future()
         self._ends.setdefault(workflow_id, []).append(future)
         return future

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from types import FrameType
 
-__all__ = ["MICROSECONDS", "LoopTimer", "WorkflowLoop"]
+__all__ = ["MICROSECONDS", "LoopTimer", "WorkflowLoop", "check_caller"]
 
 R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
@@ -341,6 +341,17 @@ class WorkflowLoop(TaskHome):
     def default_exception_handler(self, context: dict[str, Any]) -> None:
         """Report like `call_exception_handler`."""
         self.call_exception_handler(context)
+
+
+def check_caller() -> None:
+    """Raise `HostLoopError` if it is workflow code that calls: the engine is its host's to use."""
+    loop = _get_running_loop()
+    if isinstance(loop, WorkflowLoop):
+        message = (
+            f"workflow {loop.workflow_id!r} used the engine, or a handle: replay could not repeat "
+            f"what that answers. Call another workflow, or start_child(); do the rest in a step"
+        )
+        raise HostLoopError(message)
 
 
 def _is_unfinished(generator: Any) -> bool:

@@ -14,6 +14,7 @@ from beamflow.engine.queries import Queries
 from beamflow.engine.slots import Slots
 from beamflow.engine.terminator import Terminator
 from beamflow.engine.workflow_actor import WorkflowActor
+from beamflow.engine.workflow_loop import check_caller
 from beamflow.errors import EngineStoppedError, WorkflowExistsError, WorkflowNotFoundError
 from beamflow.model.status import ACTIVE_STATES, WorkflowState
 from supervision import ActorStoppedError, ChildSpec, Down, DynamicSupervisor, Restart
@@ -150,7 +151,11 @@ class Workflows:
 
         Returns whoever has got it, who may have ended by then; None when nobody has, for somebody
         else starts the workflow at this moment.
+
+        Raises:
+            HostLoopError: workflow code has called.
         """
+        check_caller()
         there = self._awake(workflow_id)
         if there is not None:
             there.cast(message)

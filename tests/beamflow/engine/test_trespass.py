@@ -1,19 +1,27 @@
-"""Trespass: locks and events that workflows share with the host, or with each other."""
+"""Trespass: what workflow code shares with the host or with others, and the engine itself."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from beamflow import DeadLetterReason, Engine, HostLoopError, step, workflow
+from beamflow import DeadLetterReason, Engine, HostLoopError, receive, step, workflow
 from supervision.testing import settle
 from tests.beamflow.engine.outage import parks
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
     from beamflow.stores.memory import MemoryStore
     from supervision.testing import ManualClock
+
+
+@workflow
+async def waits_for_a_word() -> str:
+    word: str = await receive("word", str)
+    return word
 
 
 async def test_what_waits_for_something_of_the_host_is_not_woken_by_it(
@@ -75,3 +83,53 @@ async def test_workflows_that_share_a_lock_are_parked(
     async with Engine(memory, workflows=[one_at_a_time], clock=clock) as engine:
         for what in "abc":
             assert await engine.handle(what).result() == f"{what} was in"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda engine: engine.start(waits_for_a_word, id="new"),
+        lambda engine: engine.handle("other").result(),
+        lambda engine: engine.handle("other").signal("word", "from a workflow"),
+        lambda engine: engine.handle("other").update("any"),
+        lambda engine: engine.handle("other").query("any"),
+        lambda engine: engine.handle("other").status(),
+        lambda engine: engine.handle("other").history(),
+        lambda engine: engine.handle("other").cancel(),
+        lambda engine: engine.dead_letters.list(),
+        lambda engine: engine.count(),
+    ],
+    ids=[
+        "start",
+        "result",
+        "signal",
+        "update",
+        "query",
+        "status",
+        "history",
+        "cancel",
+        "dead_letters",
+        "count",
+    ],
+)
+async def test_a_workflow_cannot_use_the_engine(
+    memory: MemoryStore, clock: ManualClock, use: Callable[[Engine], Coroutine[Any, Any, Any]]
+) -> None:
+    """It is parked with what to do instead, and whoever it meant has not noticed."""
+
+    @workflow
+    async def meddles() -> None:
+        await use(engine)
+
+    async with Engine(memory, workflows=[meddles, waits_for_a_word], clock=clock) as engine:
+        other = await engine.start(waits_for_a_word, id="other")
+        await settle()
+        before = await other.history()
+        await parks(await engine.start(meddles, id="one"))
+        letter = await engine.dead_letters.show("one")
+        assert letter.reason is DeadLetterReason.HOST_LOOP
+        assert "'one' used the engine, or a handle" in letter.error.message
+        assert await other.history() == before
+        assert await engine.count() == 2
+        await other.signal("word", "from outside")
+        assert await other.result() == "from outside"
