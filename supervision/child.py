@@ -27,6 +27,7 @@ __all__ = [
     "OnSystemExit",
     "Restart",
     "Start",
+    "body_and_info",
     "option_of",
     "unique_specs",
 ]
@@ -261,6 +262,11 @@ def unique_specs(specs: Iterable[ChildSpec]) -> list[ChildSpec]:
         seen.add(spec.id)
         checked.append(spec)
     return checked
+
+
+def body_and_info(made: object) -> tuple[object, object]:
+    """Take apart what a start function gave: the child, and what it tells beside it, if anything."""
+    return made if type(made) is tuple and len(made) == 2 else (made, None)  # noqa: PLR2004 - a pair
 
 
 def _forgotten(*_: object) -> object:

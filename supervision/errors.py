@@ -102,11 +102,12 @@ class SpecError(SupervisionError, ValueError):
 
 
 class ActorStoppedError(SupervisionError, RuntimeError):
-    """The actor ended before it answered, or had ended before it was asked.
+    """The actor ended before it answered, or had ended before it was asked; or it is a child function.
 
     Attributes:
         path: The actor's place in the tree.
-        reason: Its exit reason; ``"noproc"`` when it was gone already.
+        reason: Its exit reason; ``"noproc"`` when it was gone already; None of a child function that runs,
+            because that takes no messages.
     """
 
     def __init__(self, path: str, reason: object) -> None:
@@ -114,10 +115,13 @@ class ActorStoppedError(SupervisionError, RuntimeError):
 
         Args:
             path: The actor's place in the tree.
-            reason: Its exit reason.
+            reason: Its exit reason; None of a child function that runs.
         """
         super().__init__(
-            f"actor {path} has stopped ({reason!r}). If it is supervised, look its new ref up and ask again."
+            f"{path} is a child function, which takes no messages. Make it an Actor to ask it something."
+            if reason is None
+            else f"actor {path} has stopped ({reason!r}). "
+            "If it is supervised, look its new ref up and ask again."
         )
         self.path = path
         self.reason = reason
@@ -437,22 +441,22 @@ class ProcessDiedError(SupervisionError, RuntimeError):
 
 
 class NotPicklableError(SupervisionError, TypeError):
-    """A request to a child with ``isolation="process"``, or its answer, cannot be pickled.
+    """A request to a child with ``isolation="process"``, or its answer, cannot be pickled, or not unpickled.
 
     Attributes:
         path: The child's place in the tree.
     """
 
-    def __init__(self, path: str, what: str, thing: object) -> None:
+    def __init__(self, path: str, what: str, kind: str) -> None:
         """Say what cannot cross.
 
         Args:
             path: The child's place in the tree.
             what: Which way it was going.
-            thing: It; only its type is told.
+            kind: The name of its type.
         """
         super().__init__(
-            f"{what} {path}, of type {type(thing).__name__}, cannot be pickled. What goes to another "
+            f"{what} {path}, of type {kind}, cannot be pickled and made again. What goes to another "
             "process and comes back is plain data: no lambdas, no refs, no open files."
         )
         self.path = path

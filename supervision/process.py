@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Final, Literal, cast
 
 from supervision.actor import Actor, ReplyTo
 from supervision.errors import NotPicklableError, ProcessDiedError
-from supervision.events import Event, Zombie
+from supervision.events import DeadLetter, Event, Zombie
 from supervision.messages import IGNORE, Failure, Ignore, TaskCrashed
 from supervision.process_main import Order, main
 from supervision.reasons import ExitReason, Stop
@@ -21,9 +21,11 @@ from supervision.wire import (
     Handled,
     Look,
     Over,
+    Parcel,
     Told,
     Up,
     Wire,
+    parcel,
     portable,
 )
 
@@ -80,15 +82,16 @@ class ProcessActor(Actor):
             while self._up is None:
                 self._check()
                 await self._hear()
+            up = self._up
+            info = None if up.info is None else up.info.open()
         except BaseException:
             self._destroy()
             raise
-        up = self._up
         if not up.kind:
             self._destroy()
             return IGNORE
         cell = self._cell
-        cell.info = up.info
+        cell.info = info
         self.kind = up.kind
         if up.function:
             cell.mailbox.close()
@@ -100,11 +103,12 @@ class ProcessActor(Actor):
         """Hand a call on; its answer comes when it comes."""
         number = self._number()
         try:
-            self._wire.send(Handle(number, "call", request))
+            packed = parcel(request)
         except Exception as error:  # noqa: BLE001 - pickling runs the author's code
-            refused = NotPicklableError(self._cell.path, "a request to", request)
+            refused = NotPicklableError(self._cell.path, "a request to", type(request).__name__)
             refused.__cause__ = error
             return Failure(refused)
+        self._wire.send(Handle(number, "call", packed))
         self._owed[number] = self.defer()
         await self._handled(number)
         return None
@@ -168,10 +172,11 @@ class ProcessActor(Actor):
     async def _hand_on(self, kind: Literal["cast", "info"], message: object) -> None:
         number = self._number()
         try:
-            self._wire.send(Handle(number, kind, message))
+            packed = parcel(message)
         except Exception:  # noqa: BLE001 - pickling runs the author's code
             self._cell.dead_letter(message, "unpicklable")
             return
+        self._wire.send(Handle(number, kind, packed))
         await self._handled(number)
 
     def _number(self) -> int:
@@ -198,8 +203,7 @@ class ProcessActor(Actor):
             case Answer(number, value, error):
                 self._answer(number, value, error)
             case Told(event):
-                told = replace(cast("Event", event), incarnation=self._cell.incarnation)
-                self._cell.runtime.tell(told)
+                self._tell(event)
                 return
             case Over(reason, cause):
                 self._end(reason, cause)
@@ -217,16 +221,31 @@ class ProcessActor(Actor):
             self._end(ProcessDiedError(self._cell.path, code), None)
         self._wake()
 
-    def _answer(self, number: int, value: object, error: Carried | None) -> None:
+    def _answer(self, number: int, packed: Parcel | None, error: Carried | None) -> None:
         look = self._looks.pop(number, None)
         owed = self._owed.pop(number, None)
         failure = None if error is None else cast("Exception", error.unpack())
+        value: object = None
+        if packed is not None:
+            try:
+                value = packed.open()
+            except Exception as spoilt:  # noqa: BLE001 - unpickling runs the author's code
+                failure = NotPicklableError(self._cell.path, "an answer of", packed.kind)
+                failure.__cause__ = spoilt
         if owed is not None:
             owed.reply(value if failure is None else Failure(failure))
         elif look is not None and failure is None:
             look.set_result(value)
         elif look is not None and failure is not None:
             look.set_exception(failure)
+
+    def _tell(self, packed: Parcel) -> None:
+        cell = self._cell
+        try:
+            event = cast("Event", packed.open())
+        except Exception:  # noqa: BLE001 - unpickling runs the author's code
+            event = DeadLetter(cell.path, 0, packed.kind, "unpicklable")
+        cell.runtime.tell(replace(event, incarnation=cell.incarnation))
 
     # The end
 

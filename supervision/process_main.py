@@ -10,9 +10,10 @@ import sys
 import threading
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from supervision.actor import Actor
+from supervision.child import body_and_info
 from supervision.clock import SystemClock
 from supervision.errors import NotPicklableError
 from supervision.events import DeadLetter, Event, Exited, Started
@@ -31,6 +32,7 @@ from supervision.wire import (
     Up,
     Wire,
     carry,
+    parcel,
     portable,
 )
 
@@ -102,11 +104,11 @@ class Session:
 
     async def _live(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
-            body = self._order.start(*self._order.arguments)
+            made = self._order.start(*self._order.arguments)
         except BaseException as error:  # noqa: BLE001 - whatever it is, the supervisor hears of it
             self._send(Over(carry(error)))
             return
-        body, info = cast("tuple[object, object]", body) if type(body) is tuple else (body, None)
+        body, info = body_and_info(made)
         if body is IGNORE:
             self._send(Up(""))
             return
@@ -147,16 +149,31 @@ class Session:
         if cell is None or cell.over:
             return
         match frame:
-            case Handle(number, kind, message):
-                self._handling = number
-                item = Info(message) if kind == "info" else message
-                cell.mailbox.put(self._asked(number, message) if kind == "call" else item)
+            case Handle():
+                self._handle(cell, frame)
             case Look(number):
                 cell.mailbox.put_system(self._asked(number, GetState()))
             case End(reason):
                 cell.request_stop(reason)
             case _:
                 raise TypeError(f"the supervisor sent {frame!r}")
+
+    def _handle(self, cell: Cell, frame: Handle) -> None:
+        number, path = frame.number, self._order.path
+        try:
+            message = frame.message.open()
+        except Exception as spoilt:  # noqa: BLE001 - unpickling runs the author's code
+            if frame.kind == "call":
+                error = NotPicklableError(path, "a request to", frame.message.kind)
+                error.__cause__ = spoilt
+                self._send(Answer(number, None, carry(error)))
+            elif self._order.observed:
+                self._tell(DeadLetter(path, 0, frame.message.kind, "unpicklable"))
+            self._send(Handled(number))
+            return
+        self._handling = number
+        item = Info(message) if frame.kind == "info" else message
+        cell.mailbox.put(self._asked(number, message) if frame.kind == "call" else item)
 
     def _asked(self, number: int, request: object) -> Call:
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
@@ -167,9 +184,10 @@ class Session:
         error = future.exception()
         if error is None:
             try:
-                self._wire.send(Answer(number, future.result()))
+                self._send(Answer(number, parcel(future.result())))
             except Exception:  # noqa: BLE001 - pickling runs the author's code
-                error = NotPicklableError(self._order.path, "an answer of", future.result())
+                kind = type(future.result()).__name__
+                error = NotPicklableError(self._order.path, "an answer of", kind)
         if error is not None and (self._cell is None or not self._cell.over):
             self._send(Answer(number, None, carry(error)))
 
@@ -182,9 +200,10 @@ class Session:
         if type(event) in {Started, Exited} and event.path == self._order.path:
             return  # the supervisor tells that itself
         try:
-            self._wire.send(Told(event))
+            packed = parcel(event)
         except Exception:  # noqa: BLE001 - pickling runs the author's code
-            self._send(Told(DeadLetter(event.path, 0, repr(event), "unpicklable")))
+            packed = parcel(DeadLetter(event.path, 0, repr(event), "unpicklable"))
+        self._send(Told(packed))
 
     def _send(self, frame: object) -> None:
         self._wire.send(frame)
@@ -227,6 +246,7 @@ def _die_with_parent() -> None:
 
 
 def _up(body: object, info: object) -> Up:
+    packed = None if info is None else parcel(info)
     if isinstance(body, Actor):
-        return Up(type(body).__name__, False, body.mailbox_limit, body.overflow, info)  # noqa: FBT003 - a record
-    return Up("function", function=True, info=info)
+        return Up(type(body).__name__, False, body.mailbox_limit, body.overflow, packed)  # noqa: FBT003 - a record
+    return Up("function", function=True, info=packed)

@@ -24,14 +24,41 @@ __all__ = [
     "Handled",
     "Look",
     "Over",
+    "Parcel",
     "Told",
     "Up",
     "Wire",
     "carry",
+    "parcel",
     "portable",
 ]
 
 SIZE_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Something of the author's on its way, so that it spoils nothing else when it cannot be made again."""
+
+    kind: str
+    pickled: bytes
+
+    def open(self) -> object:
+        """Make it again.
+
+        Raises:
+            Exception: What the author's code raises; or the code is not to be found.
+        """
+        return pickle.loads(self.pickled)  # noqa: S301 - the other end is this program's own process
+
+
+def parcel(thing: object) -> Parcel:
+    """Make a parcel of something.
+
+    Raises:
+        Exception: It cannot be pickled.
+    """
+    return Parcel(type(thing).__name__, pickle.dumps(thing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +67,7 @@ class Handle:
 
     number: int
     kind: Literal["call", "cast", "info"]
-    message: object
+    message: Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +92,7 @@ class Up:
     function: bool = False
     limit: int | None = None
     overflow: Overflow | None = None
-    info: object = None
+    info: Parcel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +107,7 @@ class Answer:
     """From the process: the answer to a call or a look."""
 
     number: int
-    value: object
+    value: Parcel | None
     error: Carried | None = None
 
 
@@ -88,7 +115,7 @@ class Answer:
 class Told:
     """From the process: an event for the observer."""
 
-    event: object
+    event: Parcel
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +159,8 @@ def portable(reason: ExitReason) -> object:
     """Give an exit reason as something that can be sent."""
     if isinstance(reason, BaseException):
         return carry(reason)
-    if _pickled(reason) is not None:
+    pickled = _pickled(reason)
+    if pickled is not None and type(_unpickled(pickled)) is type(reason):
         return reason
     return Shutdown(repr(reason.term)) if isinstance(reason, Shutdown) else repr(reason)
 

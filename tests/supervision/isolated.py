@@ -18,6 +18,13 @@ class Unpicklable(Exception):  # noqa: N818 - what it is
         super().__init__(lambda: None)
 
 
+class OneWay(Exception):  # noqa: N818 - what it is
+    """Can be sent, and cannot be made again at the other end."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one}{two}")
+
+
 class Guest(Actor):
     """Does as it is told."""
 
@@ -45,6 +52,8 @@ class Guest(Actor):
                 return Failure(Unpicklable())
             case "answer unpicklably":
                 return lambda: None
+            case "answer one way":
+                return OneWay(1, 2)
             case "later":
                 self.later = self.defer()
                 return None
@@ -78,6 +87,8 @@ class Guest(Actor):
     async def handle_info(self, message: object) -> None:
         if message == "unhandled":
             await super().handle_info(message)
+        if message == "unhandled one way":
+            await super().handle_info(OneWay(1, 2))
         self.seen.append(("info", message))
 
     async def terminate(self, reason: object) -> None:
@@ -113,6 +124,10 @@ def constructor_fails() -> Actor:
 
 def ignores() -> object:
     return IGNORE
+
+
+def with_info_one_way() -> tuple[Actor, OneWay]:
+    return Guest(), OneWay(1, 2)
 
 
 def with_info() -> tuple[Actor, str]:

@@ -294,6 +294,24 @@ async def test_what_cannot_be_sent(sup, events):
     assert {e.incarnation for e in events if isinstance(e, DeadLetter)} == {ref.incarnation}
 
 
+async def test_what_cannot_be_made_again(sup, events):
+    """What arrives and cannot be unpickled is refused like what cannot be sent; the child lives on."""
+    ref = await sup.start_child(spec(isolated.Guest))
+    with pytest.raises(NotPicklableError, match="a request to /root/guest, of type OneWay"):
+        await ref.call(isolated.OneWay(1, 2))
+    with pytest.raises(NotPicklableError, match="an answer of /root/guest, of type OneWay"):
+        await ref.call("answer one way")
+    ref.cast(isolated.OneWay(1, 2))
+    ref.send("unhandled one way")
+    assert await ref.call("handled by now")
+    assert await ref.get_state() == ["begun", ("info", "unhandled one way")]
+    letters = [(e.why, e.message) for e in events if isinstance(e, DeadLetter)]
+    assert letters[0] == ("unpicklable", "OneWay")
+    assert letters[1][0] == "unpicklable"
+    with pytest.raises(ChildStartError, match="OneWay"):
+        await sup.start_child(spec(isolated.with_info_one_way))
+
+
 async def test_names_of_isolated_children(sup):
     """A name belongs to the child, whichever process it is in."""
     registry = Registry()
