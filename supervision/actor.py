@@ -296,10 +296,14 @@ class Actor:
             cell.current.deferred = True
 
     def unstash_all(self) -> None:
-        """Put what was stashed back in front of all other messages, in the order in which it came."""
+        """Put what was stashed back in front of all other messages, in the order in which it came.
+
+        May be used in a spawned task too.
+        """
         cell = self._cell
         stashed, cell.stash = cell.stash, None
         for item in reversed(stashed or ()):
             if type(item) is Call:
                 item.deferred = False
             cell.mailbox.lane.appendleft(item)
+        cell.mailbox.wake()

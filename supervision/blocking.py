@@ -66,6 +66,10 @@ class Job(Generic[_T]):
             self._begun = True
         try:
             return self._function()
+        except StopIteration as error:
+            raise RuntimeError(
+                "a blocking function raised StopIteration, which no future carries"
+            ) from error
         finally:
             with self._lock:
                 self._ended = True

@@ -7,9 +7,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from supervision.errors import ActorStoppedError, MailboxFullError
-from supervision.events import DeadLetter, Exited, Zombie
+from supervision.events import DeadLetter, Exited, TaskFailed, Zombie
 from supervision.mailbox import Mailbox, Put
-from supervision.messages import Call, ChildExited, ExitSignal, Info, StopRequest
+from supervision.messages import (
+    IGNORE,
+    Call,
+    ChildExited,
+    ExitSignal,
+    Info,
+    StopRequest,
+    TaskCrashed,
+)
 from supervision.reasons import (
     ABANDONED,
     CANCELLED,
@@ -157,7 +165,7 @@ class Cell:
 
     def report_started(self, outcome: object) -> None:
         """Tell whoever starts this child that its init is through."""
-        self.started = True
+        self.started = outcome is not IGNORE
         ready, self.ready = self.ready, None
         if ready is not None and not ready.done():
             ready.set_result(outcome)
@@ -188,14 +196,15 @@ class Cell:
     def request_stop(self, reason: ExitReason) -> None:
         """Rung 0 of the stop ladder: close the mailbox and cancel once.
 
-        Doing it again changes nothing.
+        One that is ending already is not cancelled: it ends, and its `terminate` has its budget. Doing it
+        again changes nothing.
         """
         if self.over or self.requested or self.killed:
             return
         self.requested = True
         self.reason = reason
         self.mailbox.close()
-        if self.task is not None:
+        if self.task is not None and not self.ending:
             self.task.cancel("stop requested")
 
     def fail_start(self, reason: ExitReason) -> None:
@@ -267,7 +276,7 @@ class Cell:
                 task.exception()
             return
         if self.is_function:
-            with suppress(RuntimeError):  # it refuses even that; nobody will run it any more
+            with suppress(Exception):  # it refuses even that; nobody will run it any more
                 self.actor.close()  # type: ignore[union-attr]
         if task.cancelled():
             self.conclude(*self.explain(asyncio.CancelledError()))
@@ -280,8 +289,8 @@ class Cell:
 
     def conclude(self, reason: ExitReason, cause: BaseException | None) -> None:
         """Make the end known to everybody, in order."""
-        for release in tuple((self.releases or {}).values()):
-            release()
+        if self.releases is not None:
+            self._release(self.releases)
         self.over = True
         self.reason = reason
         self.cause = cause
@@ -293,6 +302,8 @@ class Cell:
         if self.runtime.observer is not None and self.started:
             requested = self.requested or self.killed
             self.runtime.tell(Exited(self.path, self.incarnation, reason, requested))
+        if self.spawned is not None:
+            self._leave_tasks(self.spawned)
         self._fail_callers()
         ready, self.ready = self.ready, None
         if ready is not None and not ready.done():
@@ -301,6 +312,22 @@ class Cell:
         parent, self._parent = self._parent, None
         if parent is not None:
             parent.mailbox.put_system(ChildExited(self.id, self.incarnation, reason))
+
+    def _release(self, releases: dict[object, Callable[[], object]]) -> None:
+        for release in tuple(releases.values()):
+            try:
+                release()
+            except Exception as error:
+                self.runtime.report(f"what {self.path} was to do at its end failed", error)
+
+    def _leave_tasks(self, spawned: Spawned) -> None:
+        """Tell of failures that this life has not come to, and end the tasks that it could not end itself."""
+        for item in self.mailbox.system or ():
+            if type(item) is not TaskCrashed or isinstance(item.error, Stop):
+                continue
+            if item.error is not self.reason:  # else who awaited the task has ended of it
+                self.runtime.tell(TaskFailed(self.path, self.incarnation, item.error))
+        spawned.end_alone()
 
     def _fail_callers(self) -> None:
         left = [*(self.stash or ()), *self.mailbox.drain()]
@@ -341,9 +368,7 @@ class Cell:
             if stash is not None and stash.take(item):
                 return
             if type(item) is Call:
-                raise ActorStoppedError(
-                    self.path, NOPROC if self.over else KILLED if self.killed else self.reason
-                )
+                raise self.stopped()
             self.dead_letter(item, NOPROC)
             return
         limit = self.mailbox.limit or 0
@@ -353,6 +378,17 @@ class Cell:
         if type(lost) is Call:
             lost.fail(MailboxFullError(self.path, limit))
         self.dead_letter(lost, "full")
+
+    def present_mailbox(self) -> Mailbox:
+        """Give its mailbox, or that of the life which has followed it, where a stash joins the two."""
+        mailbox, stash = self.mailbox, self.stash_between_lives
+        later = stash.mailbox if mailbox.closed and stash is not None else None
+        return mailbox if later is None else later
+
+    def stopped(self) -> ActorStoppedError:
+        """Make the error of who asks it something and finds its mailbox closed."""
+        reason = NOPROC if self.over else KILLED if self.killed else self.reason
+        return ActorStoppedError(self.path, reason)
 
     def dead_letter(self, item: object, why: str) -> None:
         """Tell the observer of a message that reached nobody."""
@@ -396,6 +432,9 @@ class Cell:
             return
         if other.over:
             self.signal(other, NOPROC)
+            return
+        if self.over:
+            other.signal(self, NOPROC)
             return
         for one, peer in ((self, other), (other, self)):
             if one.links is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError, iscoroutine
 from collections.abc import Awaitable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -23,7 +24,7 @@ from supervision.messages import (
     Suspend,
     TaskCrashed,
 )
-from supervision.reasons import KILLED, NORMAL, ExitReason, Stop
+from supervision.reasons import KILLED, NOPROC, NORMAL, ExitReason, Stop
 from supervision.ref import ActorRef, Down, Exit, ref_of
 
 if TYPE_CHECKING:
@@ -63,6 +64,11 @@ def launch(
         Its cell, and a future: None once it has started, `IGNORE`, or the cell if it ended before.
     """
     if isinstance(body, Actor):
+        before = getattr(body, "_cell", None)
+        if before is not None and not before.over:
+            raise TypeError(
+                f"{body!r} lives already, at {before.path}. A start function makes a new Actor for each life."
+            )
         if mailbox is None:
             mailbox = Mailbox(body.mailbox_limit, body.overflow)
         cell = Cell(runtime, parent, child_id, body, mailbox, body.ref_type)
@@ -70,7 +76,11 @@ def launch(
         cell.orderly = body.orderly
         body._cell = cell
         if body.claim is not None:
-            body.claim(ref_of(cell))
+            try:
+                body.claim(ref_of(cell))
+            except BaseException:
+                cell.conclude(NOPROC, None)  # it gives back what it got before it was refused
+                raise
         return cell, cell.launch(_live(body, cell), context)
     if not iscoroutine(body):
         raise TypeError(f"a start function must give an Actor or a coroutine, not {body!r}")
@@ -113,6 +123,8 @@ async def _live(actor: Actor, cell: Cell) -> ExitReason:
     started = 0.0
     try:
         first = await actor.init()
+        if cell.killed:
+            raise CancelledError  # noqa: TRY301 - init swallowed that its time is over
         if first is IGNORE:
             await cell.end_tasks()
             cell.report_started(IGNORE)
@@ -179,7 +191,7 @@ async def _wait_idle(actor: Actor, cell: Cell, seconds: float) -> None:
         await mailbox.waiting(cell.runtime.loop)
     finally:
         timer.cancel()
-    if idle and not mailbox.paused:
+    if idle and not (mailbox.user or mailbox.system or mailbox.paused):
         await actor.handle_info(IDLE)
 
 
@@ -198,7 +210,8 @@ def _term(first: object) -> object:
 
 
 async def _farewell(actor: Actor, cell: Cell, reason: ExitReason) -> ExitReason:
-    _forget_cancels(cell)
+    if cell.task is not None and cell.task.cancelling():
+        await _forget_cancels(cell.task)
     await cell.end_tasks()
     if not cell.started:
         return reason
@@ -220,10 +233,12 @@ def _unless_killed(cell: Cell, reason: ExitReason) -> ExitReason:
     return KILLED if cell.killed else reason
 
 
-def _forget_cancels(cell: Cell) -> None:
+async def _forget_cancels(task: asyncio.Task[ExitReason]) -> None:
     """Balance the cancel that ended the loop, so that timeouts and task groups work in `terminate`."""
-    task = cell.task
-    while task is not None and task.cancelling():
+    if getattr(task, "_must_cancel", False):  # it has cancelled itself, and has yet to be told
+        with suppress(CancelledError):
+            await pass_turn()
+    while task.cancelling():
         task.uncancel()
 
 
@@ -260,6 +275,8 @@ async def _answer_system(actor: Actor, cell: Cell, call: Call) -> None:
         try:
             state = actor.get_state()
             call.answer(await state if isinstance(state, Awaitable) else state)
+        except Exception as error:
+            call.fail(error)
         except BaseException:
             cell.owe(call)  # the end of the actor answers it
             raise

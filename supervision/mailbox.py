@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from supervision.messages import Call, Info
 
@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
 __all__ = ["Mailbox", "Overflow", "Put"]
+
+CLOSED: Final = -1
+"""The capacity of a mailbox that takes no more messages."""
+GONE: Final = -2
+"""That of one whose actor has ended: it takes no system messages either."""
 
 
 class Overflow(StrEnum):
@@ -103,10 +108,18 @@ class Mailbox:
 
         Nothing happens once the actor has ended.
         """
+        if self._capacity == GONE:
+            return
         if self.system is None:
             self.system = deque()
         self.system.append(item)
         self.wake()
+
+    def admit(self, item: object) -> None:
+        """Append to the user lane whatever its limit, and wake the actor; nothing happens when it is closed."""
+        if not self.closed:
+            self.lane.append(item)
+            self.wake()
 
     def wake(self) -> None:
         """Let the actor look at its lanes."""
@@ -194,7 +207,7 @@ class Mailbox:
 
     def close(self) -> None:
         """Take no more messages; those that wait stay until `drain`."""
-        self._capacity = -1
+        self._capacity = min(self._capacity, CLOSED)
         for sender, item in (self._room or {}).items():
             if type(item) is not Call and not sender.done():
                 sender.set_result(False)
@@ -206,6 +219,7 @@ class Mailbox:
         left.extend(item for item in self.system or () if type(item) is Call)
         left.extend(item for item in (self._room or {}).values() if type(item) is Call)
         self.user = self.system = self._room = None
+        self._capacity = GONE
         return left
 
     def _refuse(self, item: object) -> Put:

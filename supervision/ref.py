@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from supervision.errors import CallingSelfError, CallTimeoutError, MailboxFullError
@@ -211,14 +212,15 @@ class ActorRef:
             MailboxFullError: There was no room in time; the message is not sent.
         """
         cell = self._cell
-        refused = cell.mailbox.put(message)
+        mailbox = cell.present_mailbox()
+        refused = mailbox.put(message)
         if refused is None:
             return
         if refused is not Put.FULL:
             cell.refused(refused, message)
             return
         room: asyncio.Future[object] = cell.runtime.loop.create_future()
-        cell.mailbox.queue(message, room)
+        mailbox.queue(message, room)
         timer = None
         if timeout is not None:
             timer = cell.runtime.clock.call_later(timeout, _no_room, room, cell)
@@ -300,11 +302,15 @@ class ActorRef:
 
         Args:
             watcher: An actor, which gets it in its system lane by `handle_info`; or a callback,
-                which is called by the event loop.
+                which is called by the event loop, in the context of who monitors.
         """
         cell = self._cell
+        context = None if isinstance(watcher, ActorRef) else copy_context()
         hearer = watcher._cell if isinstance(watcher, ActorRef) else None
         monitor = Monitor(cell, hearer)
+        if hearer is not None and hearer.over:
+            monitor.active = False
+            return monitor
         dead = cell.over
 
         def tell(ended: Cell) -> None:
@@ -312,7 +318,9 @@ class ActorRef:
             if isinstance(watcher, ActorRef):
                 watcher._cell.mailbox.put_system(down)
             else:
-                ended.runtime.loop.call_soon(_call_if_active, monitor, watcher, down)
+                ended.runtime.loop.call_soon(
+                    _call_if_active, monitor, watcher, down, context=context
+                )
 
         cell.watch(monitor, tell)
         if hearer is not None and not dead:
@@ -339,6 +347,8 @@ class ActorRef:
     async def get_state(self, timeout: float | None = 5.0) -> object:
         """Look at the actor's state between two messages, see `Actor.get_state` (OTP sys:get_state).
 
+        What `get_state` raises is raised here, and the actor lives on.
+
         Args:
             timeout: Seconds to wait; None to wait as long as the actor lives.
 
@@ -359,9 +369,10 @@ class ActorRef:
     async def _ask_system(self, request: object, timeout: float | None) -> object:
         cell = self._cell
         item = Call(request, cell.runtime.loop.create_future())
-        if cell.mailbox.closed:
-            cell.refused(Put.CLOSED, item)
-        cell.mailbox.put_system(item)
+        mailbox = cell.present_mailbox()
+        if mailbox.closed:
+            raise cell.stopped()
+        mailbox.put_system(item)
         if timeout is None:
             return await item.future
         timer = cell.runtime.clock.call_later(timeout, _late, item, cell.path, timeout)

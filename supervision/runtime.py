@@ -126,7 +126,11 @@ class Runtime:
             return
         try:
             self.observer(event)
-        except Exception as error:
-            self.loop.call_exception_handler(
-                {"message": f"supervision: the observer failed on {event!r}", "exception": error}
-            )
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            self.report(f"the observer failed on {event!r}", error)
+
+    def report(self, what: str, error: BaseException) -> None:
+        """Give the loop's exception handler an error of code that must not disturb the tree."""
+        self.loop.call_exception_handler({"message": f"supervision: {what}", "exception": error})

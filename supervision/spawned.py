@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 class Spawned:
     """The spawned tasks of one life."""
 
-    __slots__ = ("_ending", "_incarnation", "_mailbox", "_path", "_runtime", "_tasks")
+    __slots__ = ("_alone", "_ending", "_incarnation", "_mailbox", "_path", "_runtime", "_tasks")
 
     def __init__(self, runtime: Runtime, path: str, incarnation: int, mailbox: Mailbox) -> None:
         """Have no tasks yet.
@@ -46,10 +46,11 @@ class Spawned:
         self._mailbox = mailbox
         self._tasks: dict[asyncio.Task[object], Coroutine[object, object, object]] = {}
         self._ending = False
+        self._alone: asyncio.Task[None] | None = None
 
-    def __len__(self) -> int:
-        """Count those that have not ended."""
-        return len(self._tasks)
+    def __contains__(self, task: object) -> bool:
+        """Tell whether a task is one of those."""
+        return task in self._tasks
 
     def start(self, body: Coroutine[object, object, _T], name: str | None) -> asyncio.Task[_T]:
         """Run a task; see `Actor.spawn`."""
@@ -128,6 +129,12 @@ class Spawned:
                 task.cancel()
         for task in tuple(tasks):
             self._give_up(task)
+
+    def end_alone(self) -> None:
+        """Do `end` in a task of its own, unless the actor came to it before it was cut off."""
+        if self._runtime.zombies.issuperset(self._tasks):
+            return
+        self._alone = self._runtime.loop.create_task(self.end(lambda: True), name=f"{self._path}+")
 
     async def _all_ended(self, patience: float) -> None:
         tasks = self._tasks

@@ -64,7 +64,7 @@ ABLATIONS = [
     Ablation(
         "the retry through the mailbox",
         "parent.py",
-        "            mailbox.put(retry)\n            return",
+        "            mailbox.admit(retry)\n            return",
         "            mailbox.put_system(retry.message)\n            return",
         "test_conformance_restarting.py",
     ),
@@ -92,9 +92,8 @@ ABLATIONS = [
     Ablation(
         "the release of names before anybody hears of the end",
         "cell.py",
-        "        for release in tuple((self.releases or {}).values()):\n            release()\n",
-        "        for release in tuple((self.releases or {}).values()):\n"
-        "            self.runtime.loop.call_soon(release)\n",
+        "            try:\n                release()\n",
+        "            try:\n                self.runtime.loop.call_soon(release)\n",
         "test_registry.py",
     ),
     Ablation(

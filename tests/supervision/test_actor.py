@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import weakref
 
@@ -419,7 +420,7 @@ async def test_system_calls_of_a_dying_actor_fail():
 
 
 async def test_a_state_that_cannot_be_shown(world):
-    """An actor that fails to show its state ends, and whoever looked hears of it."""
+    """What get_state raises is raised at whoever looked; the actor lives on, as with OTP's sys:get_state."""
 
     class Shy(Actor):
         async def get_state(self):
@@ -427,8 +428,21 @@ async def test_a_state_that_cannot_be_shown(world):
 
     async with world.supervisor(ChildSpec(1, Shy)) as sup:
         ref = (await world.kids(sup))[1]
-        with pytest.raises(ActorStoppedError, match="nothing to see"):
+        with pytest.raises(LookupError, match="nothing to see"):
             await ref.get_state()
+        assert ref.alive
+
+
+async def test_an_actor_that_ends_while_it_is_looked_at(world):
+    """Whoever looked hears of the end."""
+
+    class Leaving(Actor):
+        async def get_state(self):
+            raise Stop("seen")
+
+    async with world.supervisor(ChildSpec(1, Leaving, restart="temporary")) as sup:
+        with pytest.raises(ActorStoppedError, match="seen"):
+            await (await world.kids(sup))[1].get_state()
 
 
 async def test_callers_hear_of_an_end_in_the_order_of_their_calls() -> None:
@@ -470,3 +484,116 @@ async def test_an_idle_actor_lets_go_of_its_lane() -> None:
         seen.cast("look")
         await settle()
         assert lanes[0]() is None
+
+
+async def test_a_start_timeout_that_init_swallows(world):
+    """A start whose time is over has failed, even if init swallows its cancel and returns after all."""
+
+    class Swallowing(Actor):
+        async def init(self):
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    async with world.supervisor() as sup:
+        starting = asyncio.ensure_future(
+            sup.start_child(ChildSpec(1, Swallowing, start_timeout=1.0))
+        )
+        await world.clock.advance(2)
+        with pytest.raises(ChildStartError) as failure:
+            await starting
+        assert failure.value.reason == "timeout"
+        assert await world.count(sup) == [0, 0, 0, 0]
+
+
+async def test_unstash_in_a_spawned_task(world):
+    """What a spawned task unstashes is handled at once, though the actor is idle by then."""
+
+    class Connecting(Recorder):
+        ready = False
+
+        async def init(self):
+            self.connected = asyncio.Event()
+            self.spawn(self.connect())
+
+        async def connect(self):
+            await self.connected.wait()
+            self.ready = True
+            self.unstash_all()
+
+        async def handle_cast(self, message):
+            if self.ready:
+                self.got.append(message)
+            else:
+                self.stash()
+
+    actor = Connecting()
+    async with world.run(actor) as ref:
+        ref.cast(1)
+        ref.cast(2)
+        await settle()
+        actor.connected.set()
+        await settle()
+        assert actor.got == [1, 2]
+
+
+class Careful(Actor):
+    """Takes a second to clean up."""
+
+    def __init__(self, world, cleaned):
+        self.world = world
+        self.cleaned = cleaned
+
+    async def handle_cast(self, message):
+        if message == "exit":
+            self.ref.exit("of its own")
+        else:
+            raise Stop(message)
+
+    async def terminate(self, reason):
+        await self.world.clock.sleep(1)
+        self.cleaned.append(reason)
+
+
+@pytest.mark.parametrize(("message", "reason"), [("exit", "of its own"), ("normal", "normal")])
+async def test_nobody_cuts_terminate_short(world, message, reason):
+    """Neither an exit signal that an actor sends itself, nor a stop that comes while it cleans up already."""
+    cleaned = []
+    spec = ChildSpec(1, lambda: Careful(world, cleaned), restart="temporary")
+    async with world.supervisor(spec) as sup:
+        ref = (await world.kids(sup))[1]
+        ref.cast(message)
+        await settle()
+        assert cleaned == []
+        stopping = asyncio.ensure_future(sup.terminate_child(1))
+        await world.clock.advance(1)
+        await stopping
+        assert cleaned == [reason]
+        assert ref.reason == reason
+
+
+async def test_a_message_just_in_time(world):
+    """A message that comes as the idle time runs out is handled, and IDLE is not told ahead of it."""
+
+    class Idling(Recorder):
+        idle_timeout = 1.0
+
+    actor = Idling()
+    async with world.run(actor) as ref:
+        await settle()
+        world.clock.call_later(1.0, ref.cast, "message")
+        for _, _, timer in sorted(world.clock._timers):
+            timer.callback(*timer.args)
+        await settle()
+        assert actor.got == [("cast", "message")]
+
+
+async def test_one_actor_lives_once(world):
+    """A start function that gives an actor which lives already fails; one that has ended may live again."""
+    actor = Recorder()
+    async with world.supervisor(ChildSpec(1, lambda: actor)) as sup:
+        with pytest.raises(ChildStartError, match="lives already, at /root/1"):
+            await sup.start_child(ChildSpec(2, lambda: actor))
+        first = (await world.kids(sup))[1]
+        first.kill()
+        await settle()
+        assert (await world.kids(sup))[1].alive

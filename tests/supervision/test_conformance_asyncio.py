@@ -240,6 +240,19 @@ async def test_X06_a_thread_that_begins_too_late(world):
     assert ran == []
 
 
+async def test_X06_a_thread_that_raises_what_no_future_carries(world):
+    """A StopIteration of a blocking function is a RuntimeError; asyncio alone would wait for ever."""
+
+    class Asking(Actor):
+        async def handle_call(self, request):
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await self.run_blocking(next, iter(()))
+            return "went on"
+
+    async with world.supervisor(ChildSpec(1, Asking)) as sup:
+        assert await (await world.kids(sup))[1].call("go") == "went on"
+
+
 async def test_X07_cancelled_before_first_step(world):
     """A child that is cancelled before its first step has failed to start.
 

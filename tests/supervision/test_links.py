@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextvars
+
 import pytest
 
 from supervision import (
@@ -127,3 +129,36 @@ async def test_trapped_exits_are_messages(world):
         ref.exit("please")
         await settle()
         assert ref.alive
+
+
+async def test_linking_with_the_dead(world):
+    """Whichever side asks, the living one gets the exit signal noproc, and keeps nothing of the dead one."""
+    specs = [world.spec(n, restart="temporary") for n in (1, 2, 3)]
+    async with world.supervisor(*specs) as sup:
+        dead, one, two = (await world.kids(sup)).values()
+        await world.end(dead)
+        one.link(dead)
+        dead.link(two)
+        await settle()
+        assert (one.reason, two.reason) == ("noproc", "noproc")
+
+
+async def test_a_dead_watcher_watches_nobody(world):
+    """A monitor for an actor that has ended is over at once, and leaves nothing at those it should watch."""
+    async with world.supervisor(world.spec(1), world.spec(2, restart="temporary")) as sup:
+        one, dead = (await world.kids(sup)).values()
+        await world.end(dead)
+        assert not one.monitor(dead).active
+        assert not one._cell.watchers
+
+
+async def test_the_context_of_a_callback(world):
+    """A monitor's callback runs in the context of who monitors, not in that of who has ended."""
+    who = contextvars.ContextVar("who", default="nobody")
+    seen = []
+    async with world.supervisor(world.spec(1)) as sup:
+        one = (await world.kids(sup))[1]
+        who.set("watcher")
+        one.monitor(lambda _: seen.append(who.get()))
+        await world.end(one)
+    assert seen == ["watcher"]

@@ -353,3 +353,32 @@ async def test_no_state_of_the_dead_is_kept(world):
         await world.end(one)
         assert one._cell.actor is None
         assert one._cell.task is None
+
+
+async def test_the_mailbox_of_the_dead_does_not_grow(world):
+    """Whatever is asked of a ref to an actor that has ended, nothing of it is kept."""
+    async with world.supervisor(world.spec(1, restart="temporary")) as sup:
+        ref = (await world.kids(sup))[1]
+        await world.end(ref)
+        await ref.stop()
+        ref.exit()
+        ref.cast(1)
+        mailbox = ref._cell.mailbox
+        assert not mailbox.system
+        assert not mailbox.user
+
+
+async def test_what_a_child_function_is_told(world):
+    """A child function takes no messages, and the error says so; it has not stopped."""
+
+    async def body():
+        await asyncio.Event().wait()
+
+    async with world.supervisor(ChildSpec(1, body)) as sup:
+        ref = (await world.kids(sup))[1]
+        for ask in (ref.call("hello"), ref.get_state()):
+            with pytest.raises(
+                ActorStoppedError, match="a child function, which takes no messages"
+            ):
+                await ask
+        assert ref.alive

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import ClassVar
 
 import pytest
 
 from supervision import (
+    BRUTAL_KILL,
     Actor,
     ActorStoppedError,
+    ChildSpec,
     Stop,
     TaskFailed,
     run,
@@ -170,3 +173,63 @@ async def test_stubborn_spawned_task_becomes_a_zombie(world):
         task.cancel()
         await settle()
         assert not ref._cell.runtime.zombies
+
+
+class Deaf(Actor):
+    """Swallows every cancel in its callback, and has a task that ticks beside it."""
+
+    def __init__(self, world, ticks, hear):
+        self.world = world
+        self.ticks = ticks
+        self.hear = hear
+
+    async def init(self):
+        self.spawn(self.tick())
+
+    async def tick(self):
+        while True:
+            self.ticks.append(self.world.clock.now())
+            await self.world.clock.sleep(1)
+
+    async def handle_cast(self, message):
+        while not self.hear.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.hear.wait()
+
+
+@pytest.mark.parametrize(("shutdown", "reason"), [(BRUTAL_KILL, "killed"), (0.1, "abandoned")])
+async def test_tasks_of_an_actor_that_was_cut_off(world, shutdown, reason):
+    """They end with it, although it never came to end them itself."""
+    ticks, hear = [], asyncio.Event()
+    spec = ChildSpec(1, lambda: Deaf(world, ticks, hear), shutdown=shutdown, restart="temporary")
+    async with world.supervisor(spec) as sup:
+        ref = (await world.kids(sup))[1]
+        ref.cast("listen no more")
+        await settle()
+        stopping = asyncio.ensure_future(sup.terminate_child(1))
+        await world.clock.advance(1)
+        await stopping
+        assert ref.reason == reason
+        ticked = len(ticks)
+        await world.clock.advance(10)
+        assert len(ticks) == ticked
+        hear.set()
+        await settle()
+
+
+async def test_no_failure_hides_another(world):
+    """Of two tasks that fail at the same instant the first ends the actor, and the other is told of."""
+
+    class Two(Actor):
+        async def init(self):
+            self.spawn(self.fail("first"))
+            self.spawn(self.fail("second"))
+
+        async def fail(self, which):
+            await asyncio.sleep(0)
+            raise LookupError(which)
+
+    async with world.supervisor(ChildSpec(1, Two, restart="temporary")) as sup:
+        ref = (await world.kids(sup))[1]
+        assert repr(await ref.wait()) == "LookupError('first')"
+        assert [repr(event.error) for event in world.told(TaskFailed)] == ["LookupError('second')"]
