@@ -97,6 +97,7 @@ class DynamicSupervisor(Parent):
 
     def forget(self, child: Child) -> None:
         """Remove a child for good."""
+        child.end_for_now()
         if child.cell is not None:
             self._children.pop(child.cell.incarnation, None)
 
@@ -132,11 +133,10 @@ class DynamicSupervisor(Parent):
         """Answer a management call."""
         match request:
             case ChildSpec():
-                return await self.start_new(Child(request))
+                return await self.start_new(Child(request), self.call_at_hand)
             case TerminateChild(ref):
                 child = self._known(ref)
                 await self.bring_down([child], shielded=False)
-                child.end_for_now()
                 self.forget(child)
                 return None
             case WhichChild(ref):
@@ -150,8 +150,14 @@ class DynamicSupervisor(Parent):
             case _:
                 return self.no_such_request(request)
 
-    async def start_new(self, child: Child) -> ActorRef | None:
-        """Do `DynamicSupervisorRef.start_child`."""
+    @property
+    def call_at_hand(self) -> Call | None:
+        """The call that is handled now."""
+        call = self._cell.current
+        return call if type(call) is Call else None
+
+    async def start_new(self, child: Child, greeting: Call | None = None) -> ActorRef | None:
+        """Do `DynamicSupervisorRef.start_child`; see `bring_up` for the greeting."""
         spec = child.spec
         if self.max_children is not None and len(self._children) >= self.max_children:
             raise MaxChildrenError(spec.id)
@@ -163,9 +169,8 @@ class DynamicSupervisor(Parent):
             )
         if spec.backoff is not None:
             self.check_backoff(spec)
-        call = self._cell.current
         try:
-            await self.bring_up(child, call if type(call) is Call else None)
+            await self.bring_up(child, greeting)
         except (ChildStartError, ChildError) as error:
             self.tell_failure(child, error, retrying=False)
             raise

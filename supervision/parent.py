@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, NoReturn, cast
+from typing import TYPE_CHECKING, ClassVar, NoReturn
 
 from supervision.actor import Actor
 from supervision.child import (
@@ -16,6 +16,7 @@ from supervision.child import (
     Isolation,
     OnSystemExit,
     Restart,
+    body_and_info,
 )
 from supervision.clock import pass_turn
 from supervision.errors import (
@@ -44,7 +45,7 @@ from supervision.reasons import (
     reason_of,
 )
 from supervision.record import Child, Retry
-from supervision.ref import ActorRef, ref_of
+from supervision.ref import ActorRef, Exit, ref_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -148,13 +149,15 @@ class Parent(Actor):
         return Failure(error)
 
     async def handle_info(self, message: object) -> None:
-        """Take exits and retries; links to strangers mean nothing to a supervisor."""
+        """Take exits and retries; links to strangers mean nothing, all else is a dead letter."""
         if type(message) is ChildExited:
             child = self.find(message)
             if child is not None:
                 await self._child_exited(child, message.reason)
         elif type(message) is Retry:
             await self._retry_due(message)
+        elif type(message) is not Exit:
+            self._cell.dead_letter(message, "unhandled")
 
     async def handle_cast(self, message: object) -> None:
         """Supervisors take no casts: a dead letter."""
@@ -187,6 +190,7 @@ class Parent(Actor):
         body, info = self._make(child)
         if body is IGNORE:
             child.state = ChildState.UNDEFINED
+            child.end_for_now()
             return
         try:
             cell, ready = launch(
@@ -227,6 +231,8 @@ class Parent(Actor):
         child.state = ChildState.UNDEFINED if outcome is IGNORE else ChildState.RUNNING
         if child.state is ChildState.RUNNING:
             self.came_up(child)
+        else:
+            child.end_for_now()
         if self._cell.runtime.observer is not None and child.state is ChildState.RUNNING:
             self._tell_start(child, cell)
 
@@ -243,7 +249,7 @@ class Parent(Actor):
             if isinstance(error, AlreadyStartedError | NameTakenError):
                 raise AlreadyStartedError(spec.id, error.ref) from error
             raise ChildStartError(spec.id, reason_of(error)) from error
-        return cast("tuple[object, object]", made) if type(made) is tuple else (made, None)
+        return body_and_info(made)
 
     def _tell_start(self, child: Child, cell: Cell) -> None:
         if child.restarts:
@@ -324,7 +330,6 @@ class Parent(Actor):
         runtime = self._cell.runtime
         if runtime.observer is not None:
             runtime.tell(GaveUp(self._cell.path, self._cell.incarnation, child.spec.id, reason))
-        child.end_for_now()
         self.forget(child)
         cause.__cause__ = reason if isinstance(reason, BaseException) else None
         raise Stop(SHUTDOWN, cause=cause)
@@ -340,12 +345,12 @@ class Parent(Actor):
         backoff = child.spec.backoff
         mailbox = self._cell.mailbox
         if backoff is None:
-            mailbox.put(retry)
+            mailbox.admit(retry)
             return
         runtime = self._cell.runtime
         delay = backoff.delay(child.failures, runtime.chance())
         child.failures += 1
-        runtime.clock.call_later(delay, mailbox.put, retry)
+        runtime.clock.call_later(delay, mailbox.admit, retry)
 
     async def _retry_due(self, message: Retry) -> None:
         child = message.child

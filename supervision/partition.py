@@ -14,19 +14,18 @@ from zlib import crc32
 from supervision.child import (
     BrutalKill,
     ChildSpec,
-    ChildState,
     ChildType,
     Isolation,
     Restart,
 )
-from supervision.errors import ActorNotFoundError, SpecError
-from supervision.management import SupervisorRef
+from supervision.errors import ActorNotFoundError, ChildError, ChildStartError, SpecError
+from supervision.management import StartChild, SupervisorRef
 from supervision.ref import ActorRef
 from supervision.restarts import Backoff, is_count
 from supervision.supervisor import Strategy, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from supervision.record import Child
 
@@ -94,7 +93,8 @@ class PartitionSupervisorRef(SupervisorRef):
 
         Raises:
             SpecError: It is no such number.
-            ChildStartError: A child did not come up; the number stays as it was.
+            ChildStartError: A child did not come up; the number stays as it was, and those that had come up
+                are stopped again.
         """
         return cast("int", await self.call(Resize(partitions), timeout=None))
 
@@ -191,6 +191,8 @@ class PartitionSupervisor(Supervisor):
         """Answer a management call."""
         if isinstance(request, Resize):
             return await self._resize(request.partitions)
+        if isinstance(request, StartChild):
+            raise SpecError("partitioned", request.spec, "Partitions are all equal: use resize().")
         return await super().manage(request)
 
     async def _resize(self, partitions: int) -> int:
@@ -198,16 +200,23 @@ class PartitionSupervisor(Supervisor):
             raise SpecError("invalid_partitions", partitions, "Give an int from 0.")
         before = self.partitions
         self.partitions = min(before, partitions)
-        for number in range(before - 1, partitions - 1, -1):
-            await self.terminate_known(number)
-        for number in range(before, partitions):
-            if number in self._children:
-                if self._children[number].state is ChildState.UNDEFINED:
-                    await self.restart_known(number)
-            else:
+        await self._drop_tail(partitions)
+        try:
+            for number in range(before, partitions):
                 await self.start_new(self._spec(number))
+        except (ChildStartError, ChildError):
+            await self._drop_tail(before)
+            raise
         self.partitions = partitions
         return before
+
+    async def _drop_tail(self, first: int) -> None:
+        """Stop the partitions from a number on; no restart of a group brings them back."""
+        for number in sorted(cast("Iterable[int]", self._children), reverse=True):
+            if number >= first:
+                await self.terminate_known(number)
+                self.forget(self._children[number])
+        del self.table[first:]
 
 
 def _spec(start: Callable[[int], object], number: int, **options: Any) -> ChildSpec:

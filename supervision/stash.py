@@ -6,11 +6,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
 from supervision.errors import ActorStoppedError, MailboxFullError
+from supervision.mailbox import Put
 from supervision.messages import Call
 from supervision.reasons import SHUTDOWN
 
 if TYPE_CHECKING:
-    from supervision.mailbox import Mailbox, Put
+    from supervision.mailbox import Mailbox
 
 __all__ = ["RestartStash"]
 
@@ -46,6 +47,12 @@ class RestartStash:
         self._cell: Life | None = None
         self._closed = False
 
+    @property
+    def mailbox(self) -> Mailbox | None:
+        """That of the life which takes messages now; None while there is none."""
+        cell = self._cell
+        return None if cell is None or cell.mailbox.closed else cell.mailbox
+
     def take(self, item: object) -> bool:
         """Take a message that a life could not; tells whether somebody will see to it.
 
@@ -54,10 +61,12 @@ class RestartStash:
         """
         if self._closed:
             return False
-        cell = self._cell
-        if cell is not None and not cell.mailbox.closed:
-            refused = cell.mailbox.put(item)
-            if refused is not None:
+        cell, mailbox = self._cell, self.mailbox
+        if cell is not None and mailbox is not None:
+            refused = mailbox.put(item)
+            if refused is Put.FULL and mailbox.patient and type(item) is Call:
+                mailbox.queue(item, item.future)
+            elif refused is not None:
                 cell.refused(refused, item)
             return True
         if len(self._items) < self._limit:

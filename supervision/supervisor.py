@@ -165,6 +165,7 @@ class Supervisor(Parent):
 
     def forget(self, child: Child) -> None:
         """Remove a child for good."""
+        child.end_for_now()
         self._children.pop(child.spec.id, None)
 
     async def bring_down_in_order(self, children: Iterable[Child], *, shielded: bool) -> None:
@@ -271,6 +272,7 @@ class Supervisor(Parent):
         try:
             return await self._start_first(child)
         except (ChildStartError, ChildError) as error:
+            child.end_for_now()
             self.tell_failure(child, error, retrying=False)
             raise
 
@@ -283,7 +285,10 @@ class Supervisor(Parent):
             self.forget(child)
 
     def _known(self, child_id: Hashable) -> Child:
-        child = self._children.get(child_id)
+        try:
+            child = self._children.get(child_id)
+        except TypeError:  # it is not even hashable
+            child = None
         if child is None:
             raise ChildNotFoundError(child_id)
         return child
@@ -332,9 +337,9 @@ class Supervisor(Parent):
             )
 
     def _auto_shutdown(self) -> None:
-        down = (ChildState.UNDEFINED,)
         if self.auto_shutdown is AutoShutdown.ALL_SIGNIFICANT and any(
-            child.spec.significant and child.state not in down for child in self._children.values()
+            child.spec.significant and child.state is not ChildState.UNDEFINED
+            for child in self._children.values()
         ):
             return
         raise Stop(SHUTDOWN)

@@ -24,6 +24,7 @@ from supervision import (
     SpecError,
     StartFailed,
 )
+from supervision.record import Child
 from supervision.testing import settle
 
 REASONS = ("normal", "shutdown", Shutdown("x"), "boom")
@@ -251,3 +252,16 @@ async def test_significance_has_no_place_here(world):
     async with world.dynamic() as sup:
         with pytest.raises(SpecError, match="bad_combination"):
             await sup.start_child(world.spec(1, restart=Restart.TRANSIENT, significant=True))
+
+
+async def test_a_request_of_ones_own(world):
+    """A supervisor that starts children for a call of its own answers with what it says, not with a child."""
+
+    class Pairs(DynamicSupervisor):
+        async def manage(self, request):
+            if request != "pair":
+                return await super().manage(request)
+            return [await self.start_new(Child(world.spec(n))) for n in (1, 2)]
+
+    async with world.run(Pairs()) as sup:
+        assert [ref.id for ref in await sup.call("pair")] == [1, 2]

@@ -50,10 +50,10 @@ async def test_table_follows_restarts(world):
 
 
 async def test_resize(world):
-    """Shrinking stops the tail, growing starts it again; the old number is told."""
+    """Shrinking stops the tail and forgets it, growing starts it anew; the old number is told."""
     async with world.run(PartitionSupervisor(world.worker, partitions=3)) as sup:
         assert await sup.resize(1) == 3
-        assert await world.count(sup) == [3, 1, 0, 3]
+        assert await world.count(sup) == [1, 1, 0, 1]
         assert sup.route(5) == sup.route(0)
         assert await sup.resize(4) == 1
         assert await world.count(sup) == [4, 4, 0, 4]
@@ -158,3 +158,32 @@ async def test_options_of_the_children(world):
         await world.clock.advance(1)
         assert await asked == "kept"
         assert (await sup.get_childspec(0)).start_timeout == 3.0
+
+
+async def test_growth_that_fails_half_way(world):
+    """Those that had come up are stopped again; the next growth begins anew."""
+    async with world.run(PartitionSupervisor(world.worker, partitions=1)) as sup:
+        world.failing[2] = LookupError("no")
+        with pytest.raises(ChildStartError):
+            await sup.resize(3)
+        assert await world.count(sup) == [1, 1, 0, 1]
+        del world.failing[2]
+        assert await sup.resize(3) == 1
+        assert await world.count(sup) == [3, 3, 0, 3]
+
+
+async def test_a_restart_of_the_group_after_shrinking(world):
+    """It does not bring back partitions that nothing is routed to."""
+    root = PartitionSupervisor(world.worker, partitions=3, strategy="one_for_all")
+    async with world.run(root) as sup:
+        await sup.resize(2)
+        await world.end(sup.route(0))
+        assert await world.count(sup) == [2, 2, 0, 2]
+
+
+async def test_no_stranger_among_partitions(world):
+    """start_child is refused: partitions are equal, and there are as many as resize() says."""
+    async with world.run(PartitionSupervisor(world.worker, partitions=1)) as sup:
+        with pytest.raises(SpecError, match="resize"):
+            await sup.start_child(world.spec("stranger"))
+        assert await world.count(sup) == [1, 1, 0, 1]

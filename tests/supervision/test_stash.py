@@ -7,12 +7,15 @@ import asyncio
 import pytest
 
 from supervision import (
+    IGNORE,
     Actor,
     ActorStoppedError,
     Backoff,
     ChildSpec,
+    ChildStartError,
     DeadLetter,
     MailboxFullError,
+    Overflow,
     RestartLimitError,
     SpecError,
     Stop,
@@ -191,3 +194,95 @@ async def test_what_waited_comes_before_what_came_while_it_ended(world, got):
         stopping = asyncio.ensure_future(sup.terminate_child("slow"))
         await world.clock.advance(1)
         await stopping
+
+
+@pytest.mark.parametrize("says", ["start", "init"])
+@pytest.mark.parametrize("kind", ["static", "dynamic"])
+async def test_a_restart_that_says_ignore(world, got, kind, says):
+    """There is no next life, so what was kept for it is given up at once."""
+    ignores = []
+
+    class Ignoring(Keeper):
+        async def init(self):
+            return IGNORE if ignores else None
+
+    def start():
+        return IGNORE if ignores and says == "start" else Ignoring(got)
+
+    backoff = Backoff(minimum=1.0, maximum=1.0)
+    spec = ChildSpec("keeper", start, restart_stash=3, backoff=backoff)
+    async with world.dynamic() if kind == "dynamic" else world.supervisor(spec) as sup:
+        ref = await (sup.start_child(spec) if kind == "dynamic" else first(sup))
+        ref.cast(ValueError("crash"))
+        await settle()
+        ignores.append(True)
+        asked = asyncio.ensure_future(ref.call("anybody?", timeout=None))
+        ref.cast("letter")
+        await world.clock.advance(1)
+        assert asked.done()
+        with pytest.raises(ActorStoppedError):
+            await asked
+    assert [event.message for event in world.told(DeadLetter)] == ["letter"]
+
+
+async def test_a_temporary_sibling_has_no_next_life(world):
+    """Stopped with its group it is forgotten, so nothing is kept for it."""
+    kept = world.spec(2, restart="temporary", restart_stash=3)
+    async with world.supervisor(world.spec(1), kept, strategy="one_for_all") as sup:
+        kids = await world.kids(sup)
+        await world.end(kids[1])
+        with pytest.raises(ActorStoppedError):
+            await kids[2].call("anybody?", timeout=None)
+
+
+async def test_a_first_start_that_fails_keeps_nothing(world):
+    """Neither does one by restart_child: who has a ref of an earlier life is not left waiting."""
+    async with world.supervisor(world.spec(1, restart_stash=3)) as sup:
+        old = (await world.kids(sup))[1]
+        await sup.terminate_child(1)
+        world.failing[1] = LookupError("no")
+        with pytest.raises(ChildStartError):
+            await sup.restart_child(1)
+        with pytest.raises(ActorStoppedError):
+            await old.call("anybody?", timeout=None)
+
+
+async def test_looking_through_an_old_ref(world, got):
+    """get_state, suspend and resume reach the present life, or fail; no callback sees them."""
+    async with world.supervisor(spec(got)) as sup:
+        old = await first(sup)
+        await world.end(old)
+        with pytest.raises(ActorStoppedError):
+            await old.get_state()
+        await world.clock.advance(1)
+        await old.suspend()
+        old.cast("held")
+        await settle()
+        assert await old.get_state() == {"got": []}
+        await old.resume()
+        await settle()
+    assert got == ["held"]
+
+
+async def test_waiting_for_room_through_an_old_ref(world, got):
+    """push, and calls where the mailbox has them wait, wait for room in the present life."""
+
+    class Patient(Keeper):
+        mailbox_limit = 1
+        overflow = Overflow.WAIT
+
+    async with world.supervisor(ChildSpec(1, lambda: Patient(got), restart_stash=3)) as sup:
+        old = await first(sup)
+        old.cast(ValueError("crash"))
+        await settle()
+        present = await first(sup)
+        await present.suspend()
+        present.cast(1)
+        pushed = asyncio.ensure_future(old.push(2))
+        await settle()
+        asked = asyncio.ensure_future(old.call(3))
+        await settle()
+        await present.resume()
+        await pushed
+        assert await asked == 3
+    assert got == [1, 2, 3]

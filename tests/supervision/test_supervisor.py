@@ -12,13 +12,16 @@ import pytest
 from supervision import (
     IGNORE,
     Backoff,
+    ChildNotFoundError,
     ChildSpec,
     ChildStartError,
     DeadLetter,
     DynamicSupervisor,
+    Exited,
     MaxChildrenError,
     RestartLimitError,
     SpecError,
+    Started,
     StartFailed,
     StillStopping,
     Stop,
@@ -213,7 +216,7 @@ async def test_start_function_that_raises(world, error):
 
 
 async def test_supervisors_survive_strange_messages(world):
-    """Unknown calls are refused, casts are dead letters, other messages mean nothing."""
+    """Unknown calls are refused, casts and other messages are dead letters, exits of strangers mean nothing."""
     async with world.supervisor(world.spec(1)) as sup, world.dynamic() as dynamic:
         for ref in (sup, dynamic):
             with pytest.raises(TypeError, match="understand"):
@@ -223,7 +226,7 @@ async def test_supervisors_survive_strange_messages(world):
             ref.exit("stranger")
             await settle()
             assert ref.alive
-        assert [e.message for e in world.told(DeadLetter)] == ["hey", "hey"]
+        assert [e.message for e in world.told(DeadLetter)] == ["hey", "psst"] * 2
 
 
 async def test_infinite_budget_is_reported(world):
@@ -285,3 +288,56 @@ async def test_start_function_that_fails_at_once_lets_others_run(world):
             await asyncio.sleep(0)
         assert 10 < attempts < 60
         await sup.terminate_child(1)
+
+
+async def test_an_id_that_cannot_be_one(world):
+    """An unhashable id is that of no child; it does not end the supervisor."""
+    async with world.supervisor(world.spec(1)) as sup:
+        verbs = (
+            sup.terminate_child,
+            sup.restart_child,
+            sup.delete_child,
+            sup.which_child,
+            sup.get_childspec,
+        )
+        for verb in verbs:
+            with pytest.raises(ChildNotFoundError):
+                await verb(["not", "hashable"])
+        assert sup.alive
+
+
+async def test_a_start_that_gives_too_much(world):
+    """A start function that gives neither a child nor a pair has failed; its supervisor lives on."""
+    async with world.supervisor() as sup, world.dynamic() as dynamic:
+        for ref in (sup, dynamic):
+            with pytest.raises(ChildStartError, match="must give an Actor or a coroutine"):
+                await ref.start_child(ChildSpec(1, lambda: (world.worker(1), 2, 3)))
+            assert await world.count(ref) == [0, 0, 0, 0]
+
+
+async def test_a_full_mailbox_does_not_stop_the_retries(world):
+    """A supervisor whose mailbox is bounded and full tries again all the same to restart a child."""
+
+    class Small(Supervisor):
+        mailbox_limit = 1
+
+    async with world.run(Small([world.spec(1)], max_restarts=10, max_seconds=3600)) as sup:
+        one = (await world.kids(sup))[1]
+        world.failing[1] = LookupError("not yet")
+        world.slow_starts[1] = 1.0
+        one.cast("crash")
+        await settle()
+        asked = asyncio.ensure_future(sup.count_children())
+        await world.clock.advance(1)
+        assert (await asked).active == 0
+        del world.failing[1]
+        await world.clock.advance(1)
+        assert (await world.kids(sup))[1].alive
+
+
+async def test_a_child_that_ignored_has_not_ended(world):
+    """A child whose init says IGNORE never was there: neither Started nor Exited is told of it."""
+    world.ignoring.add(1)
+    async with world.supervisor(world.spec(1)):
+        await settle()
+        assert world.told(Started) == world.told(Exited) == []
