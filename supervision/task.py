@@ -6,12 +6,13 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, TypeVar, cast, overload
 
 from supervision.child import BrutalKill, ChildSpec, Restart
 from supervision.dynamic import DynamicSupervisor
 from supervision.errors import ActorStoppedError, CallTimeoutError
 from supervision.management import DynamicSupervisorRef
+from supervision.messages import Call
 from supervision.reasons import SHUTDOWN, ExitReason
 from supervision.record import Child
 from supervision.ref import cell_of
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from supervision.ref import ActorRef
 
 __all__ = ["TaskHandle", "TaskSupervisor", "TaskSupervisorRef"]
+
+BUDGET_S: Final = 5.0
+"""What a task may take to end when it is asked to."""
 
 _T = TypeVar("_T")
 _I = TypeVar("_I")
@@ -77,7 +81,7 @@ class TaskHandle(Generic[_T]):
             return self._box[0]
         raise self._failure(reason)
 
-    async def shutdown(self, budget: float = 5.0) -> _T | None:
+    async def shutdown(self, budget: float = BUDGET_S) -> _T | None:
         """Stop the function, if it still runs, and wait for its end; kill it when it takes too long.
 
         Args:
@@ -141,9 +145,9 @@ class Job(Generic[_T]):
         self.forget()
         self._handle.ref.exit(SHUTDOWN)
 
-    async def stopped(self) -> None:
-        """Wait for that."""
-        await self._handle.shutdown()
+    async def stopped(self, budget: float) -> None:
+        """Wait for that, and kill it when it takes too long."""
+        await self._handle.shutdown(budget)
 
 
 class TaskSupervisorRef(DynamicSupervisorRef):
@@ -157,7 +161,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
         *args: object,
         link: ActorRef | None = None,
         restart: Restart = Restart.TEMPORARY,
-        shutdown: float | BrutalKill = 5.0,
+        shutdown: float | BrutalKill = BUDGET_S,
     ) -> TaskHandle[_T]:
         """Run a function in a child of its own.
 
@@ -174,15 +178,7 @@ class TaskSupervisorRef(DynamicSupervisorRef):
         Raises:
             MaxChildrenError: There are `max_children` already.
         """
-        box: list[_T] = []
-
-        async def body(*_: object) -> None:
-            result = await function(*args)
-            box[:] = [result]
-
-        name = getattr(function, "__qualname__", "task")
-        spec = ChildSpec(name, body, restart=restart, shutdown=shutdown)
-        request = StartTask(spec, link, contextvars.copy_context())
+        request, box = _request(function, args, link, restart, shutdown)
         return TaskHandle(cast("ActorRef", await self.call(request, timeout=None)), box)
 
     @overload
@@ -261,8 +257,10 @@ class TaskSupervisorRef(DynamicSupervisorRef):
         finally:
             for job in running:
                 job.ask_to_stop()
+            clock = self._cell.runtime.clock
+            deadline = clock.monotonic() + BUDGET_S
             for job in running:
-                await job.stopped()
+                await job.stopped(max(0.0, deadline - clock.monotonic()))
 
     async def _job(
         self,
@@ -271,9 +269,24 @@ class TaskSupervisorRef(DynamicSupervisorRef):
         timeout: float | None,
         ended: asyncio.Event,
     ) -> Job[_T]:
-        handle = await self.start_task(function, item)
+        request, box = _request(function, (item,))
+        handle = TaskHandle(await self._start_for_me(request), box)
         handle.ref.monitor(lambda _: ended.set())
         return Job(handle, self._cell.runtime.clock, timeout)
+
+    async def _start_for_me(self, request: StartTask) -> ActorRef:
+        """Have a task started which ends if the caller is cancelled before it knows of it."""
+        cell = self._cell
+        started: asyncio.Future[object] = cell.runtime.loop.create_future()
+        asked = Call(request, started)
+        refused = cell.mailbox.put(asked)
+        if refused is not None:
+            cell.refused(refused, asked)
+        try:
+            return cast("ActorRef", await asyncio.shield(started))
+        except asyncio.CancelledError:
+            started.add_done_callback(_unwanted)
+            raise
 
 
 class TaskSupervisor(DynamicSupervisor):
@@ -293,7 +306,31 @@ class TaskSupervisor(DynamicSupervisor):
         child = Child(request.spec)
         child.context = request.context
         child.link = None if request.link is None else cell_of(request.link)
-        return await self.start_new(child)
+        return await self.start_new(child, self.call_at_hand)
+
+
+def _request(
+    function: Callable[..., Coroutine[object, object, _T]],
+    args: tuple[object, ...],
+    link: ActorRef | None = None,
+    restart: Restart = Restart.TEMPORARY,
+    shutdown: float | BrutalKill = BUDGET_S,
+) -> tuple[StartTask, list[_T]]:
+    """Say what is to be run, and give the box for its result."""
+    box: list[_T] = []
+
+    async def body(*_: object) -> None:
+        result = await function(*args)
+        box[:] = [result]
+
+    name = getattr(function, "__qualname__", "task")
+    spec = ChildSpec(name, body, restart=restart, shutdown=shutdown)
+    return StartTask(spec, link, contextvars.copy_context()), box
+
+
+def _unwanted(started: asyncio.Future[object]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        cast("ActorRef", started.result()).exit(SHUTDOWN)
 
 
 async def _async(items: Iterable[_I] | AsyncIterable[_I]) -> AsyncIterator[_I]:

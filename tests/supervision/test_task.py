@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
 
@@ -336,3 +336,55 @@ async def test_stream_with_too_little_room(world):
             async for _ in sup.stream(forever_with, range(3), max_concurrency=3):
                 pass
         assert await world.count(sup) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("when", ["waiting", "started"])
+async def test_a_stream_that_is_cancelled_while_it_starts_a_task(world, when):
+    """The task that nobody will ever know of is stopped, whether it had begun by then or not."""
+
+    async def forever(_):
+        await asyncio.Event().wait()
+
+    async def consume(sup):
+        async for _ in sup.stream(forever, [1], timeout=None):
+            pass
+
+    async with world.run(TaskSupervisor()) as sup:
+        await sup.suspend()
+        consuming = asyncio.ensure_future(consume(sup))
+        await settle()
+        if when == "started":
+            call = sup._cell.mailbox.user[0]
+            call.future.add_done_callback(lambda _: consuming.cancel())
+            await sup.resume()
+        else:
+            consuming.cancel()
+            await settle()
+            await sup.resume()
+        await settle()
+        assert consuming.cancelled()
+        assert await world.count(sup) == [0, 0, 0, 0]
+
+
+@pytest.mark.virtual_time
+async def test_all_tasks_of_a_stream_have_one_budget():
+    """A stream that is closed asks all its tasks to end at the same time, and waits once."""
+    hear = asyncio.Event()
+
+    async def deaf(_):
+        while not hear.is_set():
+            with suppress(asyncio.CancelledError):
+                await hear.wait()
+
+    async def consume(sup):
+        async for _ in sup.stream(deaf, range(4), timeout=None):
+            pass
+
+    loop = asyncio.get_running_loop()
+    async with run(TaskSupervisor()) as sup:
+        consuming = asyncio.ensure_future(consume(sup))
+        await settle()
+        consuming.cancel()
+        await asyncio.wait([consuming])
+        assert loop.time() < 7
+        hear.set()
