@@ -17,7 +17,7 @@ from supervision.reasons import SHUTDOWN, ExitReason, TreeExit, is_normal
 from supervision.ref import ActorRef
 from supervision.restarts import is_count
 from supervision.runtime import Runtime
-from supervision.tree import Node, snapshot
+from supervision.tree import Node, holds, snapshot
 from supervision.watchdog import Guard, Watchdog
 
 if TYPE_CHECKING:
@@ -146,13 +146,18 @@ class System(Generic[_R]):
         if self._signals:
             self._interrupts = Interrupts(loop, self._stop_asked, self._hurry_asked)
             self._interrupts.install()
-        cell, ready = launch(
-            self._actor,
-            runtime,
-            parent=None,
-            child_id=self._name,
-            context=contextvars.copy_context(),
-        )
+        try:
+            cell, ready = launch(
+                self._actor,
+                runtime,
+                parent=None,
+                child_id=self._name,
+                context=contextvars.copy_context(),
+            )
+        except BaseException:
+            if self._interrupts is not None:
+                self._interrupts.remove()
+            raise
         self._cell = runtime.root = cell
         self._ref = self._root.ref
         self._attend(cell)
@@ -180,7 +185,8 @@ class System(Generic[_R]):
 
         Doing it twice is harmless.
 
-        A cancel of the caller meanwhile is raised after the tree has stopped.
+        A cancel of the caller meanwhile is raised after the tree has stopped; that of a caller inside the tree
+        at once, because the tree waits for its end.
 
         Raises:
             RestartLimitError: The root had given up by itself.
@@ -228,22 +234,18 @@ class System(Generic[_R]):
         ended by a signal has ended well.
         """
         host, self._host = self._host, None
+        signalled = self._signalled(host)
         interrupt = self._interrupt()
         if interrupt is not None:
             if host is not None and host.cancelling():
                 host.uncancel()
             raise interrupt
-        if error is not None and not (kind is asyncio.CancelledError and self._signalled(host)):
-            if self._cell is not None:
-                await self._bring_down(self._cell)
-            return False
-        try:
+        if error is None or (signalled and kind is asyncio.CancelledError):
             await self.stop()
-        except asyncio.CancelledError:
-            if not self._signalled(host):
-                raise
-            await self.stop()
-        return True
+            return True
+        if self._cell is not None:
+            await self._bring_down(self._cell)
+        return False
 
     def _signalled(self, host: asyncio.Task[object] | None) -> bool:
         """Whether a cancel of the host is that of a signal, and of nobody else."""
@@ -280,6 +282,8 @@ class System(Generic[_R]):
                 await ended
             except asyncio.CancelledError as error:
                 cell.unwatch(ended)
+                if holds(cell, asyncio.current_task()):
+                    raise
                 cancelled = error
         if cancelled is not None:
             raise cancelled

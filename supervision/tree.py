@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supervision.process import ProcessActor
     from supervision.record import Child
 
-__all__ = ["Node", "cell_of_task", "picture", "snapshot"]
+__all__ = ["Node", "cell_of_task", "holds", "picture", "snapshot"]
 
 STYLES: Final = {
     ChildState.STARTING: "yellow",
@@ -98,7 +98,7 @@ def cell_of_task(root: Cell, task: Task[object]) -> Cell | None:
         actor = cell.actor
         below = (
             child.cell
-            for child in (actor.children() if isinstance(actor, Parent) else ())
+            for child in (tuple(actor.children()) if isinstance(actor, Parent) else ())
             if child.cell is not None
         )
         found = next((c for c in below if c.task is task or path.startswith(f"{c.path}/")), None)
@@ -106,6 +106,15 @@ def cell_of_task(root: Cell, task: Task[object]) -> Cell | None:
             return None
         cell = found
     return cell
+
+
+def holds(cell: Cell, task: Task[object] | None) -> bool:
+    """Tell whether a task is that of a life, or one that it has spawned, or that of any life below it."""
+    if cell.task is task or (cell.spawned is not None and task in cell.spawned):
+        return True
+    actor = cell.actor
+    below = actor.children() if isinstance(actor, Parent) else ()
+    return any(child.cell is not None and holds(child.cell, task) for child in below)
 
 
 def picture(node: Node) -> str:

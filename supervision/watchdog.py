@@ -31,7 +31,7 @@ class Watchdog:
     Attributes:
         threshold_s: How long the loop may be blocked by one child without a report.
         report: Called in the watchdog's thread while the loop is still blocked, again whenever the time has
-            doubled; for a line in a log.
+            doubled; for a line in a log. What it raises goes to the loop's exception handler.
 
     Raises:
         SpecError: ``invalid_threshold``.
@@ -89,8 +89,7 @@ class Guard:
         found = self._look(machine_seconds() - since)
         wait = self._options.threshold_s
         while True:
-            if self._options.report is not None:
-                self._options.report(found)
+            self._report(found)
             if self._news.wait(wait):
                 break
             wait *= 2
@@ -98,6 +97,15 @@ class Guard:
         if not self._stopped.is_set():
             final = replace(found, blocked_s=machine_seconds() - since)
             self._loop.call_soon_threadsafe(self._root.runtime.tell, final)
+
+    def _report(self, found: LoopBlocked) -> None:
+        if self._options.report is None:
+            return
+        try:
+            self._options.report(found)
+        except Exception as error:  # noqa: BLE001 - the host's; the watch goes on
+            tell = self._root.runtime.report
+            self._loop.call_soon_threadsafe(tell, "the watchdog's report failed", error)
 
     def _look(self, blocked_s: float) -> LoopBlocked:
         stack = _stack(sys._current_frames().get(self._looped))  # noqa: SLF001 - the only way to see another thread

@@ -166,3 +166,25 @@ def test_the_third_signal_ends_the_process(number):
             host.send_signal(number)
             time.sleep(0.1)  # signals of one kind that come together are one
         assert host.wait(timeout=10) == 128 + number
+
+
+@pytest.mark.parametrize("error", [None, LookupError("in the block")])
+async def test_a_block_that_takes_the_cancel_of_a_signal(world, error):
+    """One that swallows it, or fails over it, leaves the task as if nobody had cancelled it."""
+
+    async def block():
+        async with signalled(world, world.spec(1)):
+            signal.raise_signal(signal.SIGTERM)
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if error is not None:
+                    raise error from None
+
+    if error is None:
+        await block()
+    else:
+        with pytest.raises(LookupError, match="in the block"):
+            await block()
+    assert asyncio.current_task().cancelling() == 0
+    assert world.journal == [("start", 1), ("stop", 1)]

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 
 import pytest
 
 from supervision import (
+    Actor,
     ActorStoppedError,
+    ChildSpec,
     ChildStartError,
+    Exited,
     RestartLimitError,
     Supervisor,
     System,
     run,
 )
+from supervision.testing import settle
 
 
 async def test_start_and_stop_by_hand(world):
@@ -97,3 +102,54 @@ async def test_observer_that_raises(world):
         assert await world.count(sup) == [1, 1, 0, 1]
     assert len(reported) == 5
     assert isinstance(reported[0]["exception"], ValueError)
+
+
+@pytest.mark.parametrize("who", ["callback", "spawned"])
+async def test_stopped_from_within(world, who):
+    """An actor may stop the whole tree, itself or in a task of its own: it ends like all the others."""
+
+    class Quitting(Actor):
+        async def handle_cast(self, system):
+            if who == "callback":
+                await system.stop()
+            else:
+                self.spawn(system.stop())
+
+    system = world.supervisor(ChildSpec(1, Quitting), world.spec(2))
+    sup = await system.start()
+    (await world.kids(sup))[1].cast(system)
+    await settle()
+    assert sup.reason == "shutdown"
+    assert [(event.path, event.reason) for event in world.told(Exited)] == [
+        ("/root/2", "shutdown"),
+        ("/root/1", "shutdown"),
+        ("/root", "shutdown"),
+    ]
+    await system.stop()
+
+
+async def test_observer_that_fails_the_test(world):
+    """What is no Exception does not keep a child from ending either."""
+
+    class Outcome(BaseException):
+        """As of pytest.fail()."""
+
+    def observe(_):
+        raise Outcome
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with run(Supervisor([world.spec(1)]), observer=observe, clock=world.clock) as sup:
+        await sup.terminate_child(1)
+        assert (await world.kids(sup))[1] is None
+    assert [type(context["exception"]) for context in told] == [Outcome] * 3
+
+
+async def test_a_root_that_cannot_be_launched(world):
+    """Its signals go back to whoever had them."""
+    before = signal.getsignal(signal.SIGTERM)
+    worker = world.worker(1)
+    async with world.run(worker):
+        with pytest.raises(TypeError, match="lives already"):
+            await run(worker, signals=True).start()
+        assert signal.getsignal(signal.SIGTERM) == before

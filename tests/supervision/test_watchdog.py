@@ -8,7 +8,17 @@ import time
 
 import pytest
 
-from supervision import Actor, ChildSpec, LoopBlocked, SpecError, Supervisor, Watchdog, run
+from supervision import (
+    Actor,
+    ChildSpec,
+    DynamicSupervisor,
+    LoopBlocked,
+    SpecError,
+    Supervisor,
+    Watchdog,
+    run,
+)
+from supervision.tree import cell_of_task
 
 
 class Blocking(Actor):
@@ -117,3 +127,54 @@ def test_a_threshold_is_a_time():
     """A watchdog that would always bark is refused."""
     with pytest.raises(SpecError, match="invalid_threshold"):
         Watchdog(0)
+
+
+async def test_a_report_that_raises():
+    """It goes to the loop's handler, and the watchdog watches on."""
+
+    def report(_: LoopBlocked) -> None:
+        raise LookupError("no log today")
+
+    failed: list[object] = []
+    events: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    async with run(
+        Supervisor([ChildSpec("b", Blocking)]),
+        observer=lambda event: isinstance(event, LoopBlocked) and events.append(event),
+        watchdog=Watchdog(0.05, report=report),
+    ) as sup:
+        ref = (await sup.which_child("b")).ref
+        for _ in range(2):
+            await ref.call(0.3)
+            assert (await told(events)).path == "/root/b"
+    assert failed
+    assert {type(error) for error in failed} == {LookupError}
+
+
+async def test_a_tree_that_changes_while_it_is_looked_at():
+    """The watchdog's thread finds its way though the loop, blocked or not, starts and ends children."""
+    looking, failed = threading.Event(), []
+
+    def look(root):
+        while looking.is_set():
+            try:
+                cell_of_task(root, nobody)
+            except RuntimeError as error:
+                failed.append(error)
+                return
+
+    nobody = asyncio.ensure_future(asyncio.sleep(0))
+    async with run(DynamicSupervisor()) as sup:
+        looking.set()
+        thread = threading.Thread(target=look, args=(sup._cell,))
+        thread.start()
+        for _ in range(5):
+            specs = [ChildSpec("b", Blocking, restart="temporary") for _ in range(400)]
+            refs = [await sup.start_child(spec) for spec in specs]
+            for ref in refs:
+                ref.kill()
+            await sup.count_children()
+        looking.clear()
+        await asyncio.to_thread(thread.join)
+    assert failed == []
