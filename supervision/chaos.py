@@ -257,7 +257,7 @@ class _Mishap:
         elif refused is Put.CLOSED and type(item) is Call:
             cell.owe(item)
         elif refused is not None:
-            cell.dead_letter(item, str(refused))
+            cell.refused(refused, item)
 
     async def _swallow(self) -> object:
         self._loop.call_soon(self._cell.request_stop, "stopped on purpose")

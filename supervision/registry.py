@@ -12,6 +12,7 @@ from supervision.actor import Actor
 from supervision.child import option_of
 from supervision.errors import ActorNotFoundError, ActorStoppedError, NameTakenError
 from supervision.reasons import NOPROC, NORMAL, ExitReason
+from supervision.ref import cell_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Hashable
@@ -88,7 +89,7 @@ class Registry:
 
         Args:
             keys: Whether several actors may register under the same key.
-            listeners: Called with each change, at once; they must not raise.
+            listeners: Called with each change, at once. What one raises goes to the loop's exception handler.
 
         Raises:
             SpecError: ``invalid_keys``.
@@ -150,14 +151,22 @@ class Registry:
     def via(self, key: Hashable, start: Start, value: object = None) -> Start:
         """Give a start function whose actor is registered before its `init` begins, in every life.
 
-        When the key belongs to somebody else, the start fails with `AlreadyStartedError`.
+        When the key belongs to somebody else, the start fails with `AlreadyStartedError`. An actor of several
+        names is started via each of them: ``via("a", via("b", start))``.
 
         Args:
             key: The key.
             start: The actor's own start function.
             value: Anything to keep beside it.
         """
-        return _Via(start, lambda ref: self.register(key, ref, value))
+        inner = start.claim if isinstance(start, _Via) else None
+
+        def claim(ref: ActorRef) -> None:
+            if inner is not None:
+                inner(ref)
+            self.register(key, ref, value)
+
+        return _Via(start, claim)
 
     # Looking up
 
@@ -251,7 +260,10 @@ class Registry:
 
     def _tell(self, change: RegistryChange) -> None:
         for listener in self._listeners:
-            listener(change)
+            try:
+                listener(change)
+            except Exception as error:  # noqa: BLE001 - the author's; the entry has changed all the same
+                cell_of(change.ref).runtime.report(f"a listener failed on {change!r}", error)
 
 
 class _Via:

@@ -16,6 +16,8 @@ from supervision import (
     ChildSpec,
     Event,
     Exited,
+    MailboxFullError,
+    Overflow,
     Restart,
     Supervisor,
     SupervisorRef,
@@ -23,7 +25,8 @@ from supervision import (
 )
 from supervision.chaos import Chaos, ChaosMonkey, Injected
 from supervision.faults import MESSAGE_FAULTS, ChaosError, Fault, FaultPlan, Profile
-from supervision.testing import eventually, restarted, survives
+from supervision.messages import Call
+from supervision.testing import eventually, restarted, settle, survives
 from supervision.virtual import VirtualLoop
 
 if TYPE_CHECKING:
@@ -469,3 +472,36 @@ async def test_a_tree_survives(chaos: Chaos) -> None:
 def test_message_faults_are_those_of_a_network() -> None:
     """They can be left out where messages cannot be lost."""
     assert {Fault.DROP, Fault.DUPLICATE, Fault.DELAY} == MESSAGE_FAULTS
+
+
+@pytest.mark.parametrize(
+    ("overflow", "left"), [(Overflow.DROP_OLDEST, ["late"]), (Overflow.DROP_NEWEST, ["early"])]
+)
+@pytest.mark.virtual_time
+async def test_a_delayed_message_and_a_full_mailbox(overflow: Overflow, left: list[str]) -> None:
+    """A message that comes late is treated as any other: the mailbox keeps its limit, and callers hear."""
+
+    class Small(Actor):
+        mailbox_limit = 1
+
+        async def handle_call(self, request: object) -> object:
+            return request
+
+    Small.overflow = overflow
+    async with run(Small()) as ref:
+        monkey = ChaosMonkey(ref, plan=FaultPlan(0, 1.0, [Fault.DELAY]))
+        monkey.start()
+        late = asyncio.ensure_future(ref.call("late", timeout=None))
+        await settle()
+        monkey.stop()
+        await ref.suspend()
+        early = asyncio.ensure_future(ref.call("early", timeout=None))
+        await asyncio.sleep(1)
+        lane = ref._cell.mailbox.user
+        assert lane is not None
+        assert [item.request for item in lane if isinstance(item, Call)] == left
+        await ref.resume()
+        answers = await asyncio.gather(late, early, return_exceptions=True)
+        assert [type(answer) for answer in answers if isinstance(answer, Exception)] == [
+            MailboxFullError
+        ]

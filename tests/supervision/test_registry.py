@@ -350,3 +350,52 @@ async def test_names_watch_and_wait(world):
             await name.push("x")
         with pytest.raises(ActorNotFoundError):
             name.monitor(downs.append)
+
+
+async def test_several_names(world):
+    """An actor may be started via several names, in every life; refused one of them, it gets none."""
+    registry = Registry()
+    both = registry.via("outer", registry.via("inner", lambda: world.worker(1)))
+    async with world.supervisor(ChildSpec(1, both)) as sup:
+        one = (await world.kids(sup))[1]
+        assert registry.whereis("inner") == registry.whereis("outer") == one
+        await world.end(one)
+        again = (await world.kids(sup))[1]
+        assert registry.whereis("inner") == registry.whereis("outer") == again
+        more = registry.via("outer", registry.via("third", lambda: world.worker(2)))
+        with pytest.raises(AlreadyStartedError):
+            await sup.start_child(ChildSpec(2, more))
+        assert registry.whereis("third") is None
+    assert len(registry) == 0
+
+
+async def test_a_listener_that_raises(world):
+    """It disturbs neither who registers nor the end of who was; the loop's handler is told."""
+
+    def listener(change):
+        raise LookupError(change.key)
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    registry = Registry(listeners=(listener,))
+    async with world.supervisor(ChildSpec(1, registry.via("name", lambda: world.worker(1)))) as sup:
+        assert registry.whereis("name") is not None
+        await sup.terminate_child(1)
+        assert registry.whereis("name") is None
+    assert [repr(context["exception"]) for context in told] == ["LookupError('name')"] * 2
+
+
+async def test_a_release_that_raises(world):
+    """What somebody wanted done at the end of an actor does not keep it from ending."""
+
+    def fails():
+        raise LookupError("at the end")
+
+    told = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    async with world.supervisor(world.spec(1)) as sup:
+        one = (await world.kids(sup))[1]
+        one.at_end("key", fails)
+        await sup.terminate_child(1)
+        assert one.reason == "shutdown"
+    assert len(told) == 1
