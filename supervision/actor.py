@@ -207,6 +207,9 @@ class Actor:
         as a `ThreadLeft` and stands in `System.leftovers` until it ends. Code that may never end belongs into
         a child with ``isolation="process"``.
 
+        Refs belong to the loop's thread. A function that has something to tell before it returns does so by
+        ``loop.call_soon_threadsafe(ref.cast, message)``.
+
         Args:
             function: The function.
             *args: Its arguments.
