@@ -33,9 +33,15 @@ async def settle() -> None:
     """Suspend until no task of the running loop can go on without time passing or news from outside.
 
     Raises:
-        RuntimeError: The tasks keep each other awake for ever.
+        RuntimeError: The tasks keep each other awake for ever; or the loop, such as uvloop's, does not show
+            what it has ready.
     """
-    ready = getattr(asyncio.get_running_loop(), "_ready", None)
+    loop = asyncio.get_running_loop()
+    ready = getattr(loop, "_ready", None)
+    if ready is None:
+        raise RuntimeError(
+            f"settle() cannot see into {loop!r}. Run this test on asyncio's own loop."
+        )
     for _ in range(TURNS_MAX):
         await pass_turn()
         if not ready:

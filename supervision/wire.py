@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import traceback
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, cast
 
 from supervision.errors import RemoteError
 from supervision.reasons import ExitReason, Shutdown
@@ -182,8 +182,9 @@ class Wire(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Be connected."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(
+            "asyncio.WriteTransport", transport
+        )  # as a class it is none of uvloop's
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived, as far as it is whole."""

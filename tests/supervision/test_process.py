@@ -39,6 +39,7 @@ from supervision import (
     Supervisor,
     run,
 )
+from supervision.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -416,3 +417,16 @@ async def main():
 if __name__ == "__main__":
     asyncio.run(main())
 """
+
+
+def test_a_transport_need_not_be_one_of_asyncio_by_class():
+    """Those of uvloop are not: a wire writes to whatever the loop has connected it to."""
+    written: list[bytes] = []
+
+    class Transport:
+        write = staticmethod(written.append)
+
+    wire = Wire(lambda _: None, lambda: None)
+    wire.connection_made(Transport())
+    wire.send("frame")
+    assert written

@@ -18,7 +18,7 @@ from supervision import (
     run,
 )
 from supervision.clock import LOOK_S_MAX, WallTimer
-from supervision.testing import Ledger, ManualClock, eventually, restarted, survives
+from supervision.testing import Ledger, ManualClock, eventually, restarted, settle, survives
 
 pytestmark = pytest.mark.virtual_time
 
@@ -196,3 +196,10 @@ async def test_a_manual_clock_calls_at_a_time() -> None:
     assert fired == []
     await clock.advance(0.1)
     assert fired == [None]
+
+
+async def test_settle_on_a_loop_of_another_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop that does not show what is ready is refused: settle would return too early without a word."""
+    monkeypatch.setattr(asyncio, "get_running_loop", object)
+    with pytest.raises(RuntimeError, match="asyncio's own loop"):
+        await settle()
