@@ -30,7 +30,7 @@ class RestartIntensity:
         """
         if not is_count(max_restarts):
             raise SpecError("invalid_intensity", max_restarts, "max_restarts is an int, 0 or more.")
-        if not _is_number(max_seconds, (int, float)) or not 0 < max_seconds < float("inf"):
+        if not _is_number(max_seconds) or not 0 < max_seconds < float("inf"):
             raise SpecError(
                 "invalid_period", max_seconds, "max_seconds is a finite number above 0."
             )
@@ -122,5 +122,5 @@ def is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
-def _is_number(value: object, kinds: type | tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

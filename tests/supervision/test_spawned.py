@@ -76,7 +76,7 @@ async def test_spawned_task_may_be_awaited():
     async with run(Spawning()) as ref:
         assert await ref.call("result") == "result"
         await settle()
-        assert not ref._cell.spawned
+        assert not ref._cell.spawned._tasks
 
 
 async def test_an_abandoned_task_is_a_zombie_until_it_ends():
