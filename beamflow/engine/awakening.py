@@ -56,12 +56,18 @@ CRASHES_MAX = 3
 
 
 class Over(Exception):  # noqa: N818 - nothing is wrong: there is nothing to run
-    """The workflow does not come into memory; ``outcome`` is what those who wait for it are told."""
+    """The workflow does not come into memory.
 
-    def __init__(self, outcome: Ended | BeamflowError) -> None:
+    Attributes:
+        outcome: what those who wait for it are told.
+        parent: id of its parent; empty for one without.
+    """
+
+    def __init__(self, outcome: Ended | BeamflowError, parent: str = "") -> None:
         """Say what it has come to."""
         super().__init__(outcome)
         self.outcome = outcome
+        self.parent = parent
 
 
 class Resumed(NamedTuple):
@@ -209,7 +215,7 @@ class Awakening:
             reason = f"its parent {first.parent!r} was terminated"
             end = WorkflowCancelled(reason=reason, terminated=True)
             await stream.record(end)
-            raise Over(end)
+            raise Over(end, first.parent)
         definition = services.definitions.get(first.workflow, first.version)
         code = replay(definition, self._workflow_id, history)
         try:
@@ -258,13 +264,13 @@ class Awakening:
         services, end = self._services, history[-1].event
         assert isinstance(end, Ended)
         if self._retrial is None or not isinstance(end, WorkflowFailed):
-            raise Over(end)
+            raise Over(end, first.parent)
         try:
             definition = services.definitions.get(first.workflow, first.version)
             event = retried(definition, self._workflow_id, history, self._retrial)
         except BeamflowError as error:
             self.settle(error)
-            raise Over(end) from error
+            raise Over(end, first.parent) from error
         await stream.record(event)
         self.settle()
         return Recorded(

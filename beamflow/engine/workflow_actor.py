@@ -136,7 +136,7 @@ class WorkflowActor(Actor):
             if not await self._begin():
                 await self._resume()
         except Over as over:
-            self._go(over.outcome)
+            self._go(over.outcome, over.parent)
         except PARKED_BY as error:
             await self._park(error)
         except StoreError as error:
@@ -501,15 +501,15 @@ class WorkflowActor(Actor):
             return
         assert isinstance(event, Ended)
         self._effects.pending.cut_off()
-        self._go(event)
+        assert self._first is not None
+        self._go(event, self._first.parent)
 
-    def _go(self, outcome: Ended | BeamflowError) -> NoReturn:
-        """Leave, and tell those who wait what it came to."""
+    def _go(self, outcome: Ended | BeamflowError, parent: str = "") -> NoReturn:
+        """Leave, and tell those who wait what it came to, a parent that sleeps too."""
         self.services.leave(self.workflow_id, self.ref)
         self.services.ended(self.workflow_id, outcome)
-        first = self._first
-        if first is not None and first.parent and isinstance(outcome, Ended):
-            self.services.sleepers.wake(first.parent)
+        if parent and isinstance(outcome, Ended):
+            self.services.sleepers.wake(parent)
         raise Stop("normal")
 
     def _renew(self, event: WorkflowContinued) -> None:

@@ -12,6 +12,7 @@ from msgspec import Raw
 from beamflow import (
     Engine,
     Retry,
+    StoreUnavailableError,
     WorkflowCancelledError,
     WorkflowState,
     continue_as_new,
@@ -390,6 +391,28 @@ async def test_a_child_that_ended_in_the_moment_of_a_crash(
         assert awake(engine) == set()
     async with Engine(memory, workflows=ALL, clock=clock, idle_after=0) as engine:
         assert await engine.handle("parent").result() == "child said hi"
+
+
+@pytest.mark.invariant("I13")
+async def test_a_child_whose_end_is_in_the_log_and_was_not_acknowledged(
+    clock: ManualClock,
+) -> None:
+    """Its next life finds that it has ended, and wakes the parent that sleeps."""
+
+    class Breaks(MemoryStore):
+        async def append(self, stream: str, *args: Any, **options: Any) -> None:
+            await super().append(stream, *args, **options)
+            if stream == "the child" and isinstance(args[1][-1], WorkflowCompleted):
+                raise StoreUnavailableError("memory://", "the line broke behind the commit", "Look")
+
+    store = Breaks(clock=lambda: int(clock.now() * 1_000_000))
+    async with Engine(store, workflows=ALL, clock=clock, idle_after=0) as engine:
+        handle = await engine.start(patient_parent, id="parent")
+        await settle()
+        assert awake(engine) == set()
+        with pytest.raises(StoreUnavailableError):
+            await engine.handle("the child").signal("word", "hi")
+        assert await handle.result() == "child said hi"
 
 
 async def test_a_child_that_is_terminated_while_it_is_parked(
