@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 NEVER = float("inf")
-HOSTS_EACH = 5000 if os.environ.get("BEAMFLOW_EXHAUSTIVE") else 300
+HOSTS_EACH = 5000 if os.environ.get("BEAMFLOW_EXHAUSTIVE") == "1" else 300
 
 
 def noted(*events: Event, epoch: int = 7) -> list[Recorded]:
