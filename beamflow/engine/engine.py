@@ -31,6 +31,7 @@ from beamflow.errors import (
     BeamflowError,
     DefinitionError,
     EngineStoppedError,
+    StoreError,
     WorkflowStateError,
 )
 from beamflow.model.events import (
@@ -56,7 +57,15 @@ from supervision import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Coroutine,
+        Iterable,
+        Iterator,
+        Mapping,
+    )
     from types import TracebackType
 
     from beamflow.authoring.workflow import Runs, Workflow
@@ -176,16 +185,20 @@ class Engine:
             message = "this engine is running already; make another one for another store"
             raise EngineStoppedError(message)
         _check_time(self._clock)
-        services = self._services
+        services, wake = self._services, self._workflows.wake_sleeper
         services.begin()
         root = Supervisor(
             [
                 ChildSpec("store", lambda: StoreKeeper(services, self._lease_wait)),
                 ChildSpec("dead_letters", lambda: DeadLetterQueue(services)),
                 ChildSpec("workflows", self._workflows.supervisor, type=ChildType.SUPERVISOR),
-                ChildSpec("sleepers", lambda: services.sleepers.run(self._workflows.wake_sleeper)),
+                ChildSpec("sleepers", lambda: self._while_open(services.sleepers.run(wake))),
                 ChildSpec("probation", lambda: Probation(services), restart=Restart.TRANSIENT),
-                ChildSpec("recovery", self._recover, restart=Restart.TRANSIENT),
+                ChildSpec(
+                    "recovery",
+                    lambda: self._while_open(recover(services, self._workflows)),
+                    restart=Restart.TRANSIENT,
+                ),
                 *self._retaining(),
             ],
             strategy=Strategy.REST_FOR_ONE,
@@ -445,13 +458,24 @@ class Engine:
                 raise
         return workflow_id
 
-    async def _recover(self) -> None:
-        await recover(self._services, self._workflows)
-
     def _retaining(self) -> Iterator[ChildSpec]:
         retention = self._retention
         if retention is not None:
-            yield ChildSpec("retention", lambda: retain(self._services, retention))
+            yield ChildSpec(
+                "retention", lambda: self._while_open(retain(self._services, retention))
+            )
+
+    async def _while_open(self, duty: Awaitable[None]) -> None:
+        """Do a duty; where its store is being closed, wait to be stopped and started with that.
+
+        A duty that fails again and again meanwhile would use up the restarts that the store needs.
+        """
+        try:
+            await duty
+        except StoreError:
+            if self._services.lease is not None:
+                raise
+            await asyncio.get_running_loop().create_future()
 
     def _observe(self, event: Event) -> None:
         log.debug(type(event).__name__, path=getattr(event, "path", ""))

@@ -27,6 +27,7 @@ from beamflow import (
 )
 from beamflow.engine.store_keeper import LEASE_TTL_S
 from beamflow.events import SignalReceived, StepCompleted, WorkflowStarted
+from beamflow.model.status import ACTIVE_STATES
 from beamflow.stores.memory import MemoryStore
 from supervision import RestartLimitError
 from supervision.testing import ManualClock, settle
@@ -471,3 +472,50 @@ async def main() -> None:
 
 asyncio.run(main())
 """
+
+
+async def test_a_duty_that_fails_while_the_store_is_closed_costs_the_store_no_restart(
+    clock: ManualClock,
+) -> None:
+    """It waits for the end of that, and is started again with the store."""
+
+    class Closing(MemoryStore):
+        """Is read from while it is closed; refuses that, and takes its time."""
+
+        lives, reads = 0, 0
+        is_broken, is_closing, is_back = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def open(self) -> None:
+            await super().open()
+            self.lives += 1
+            if self.lives == 2:
+                self.is_back.set()
+
+        async def close(self) -> None:
+            self.is_closing.set()
+            for _ in range(100):
+                await asyncio.sleep(0)
+            await super().close()
+
+        async def serve(self) -> None:
+            if self.lives == 1:
+                await self.is_broken.wait()
+                raise StoreUnavailableError("closing://", "the disk fails", "Mend it")
+            await asyncio.get_running_loop().create_future()
+
+        async def awake(self, *args: Any, **options: Any) -> Any:
+            self.reads += 1
+            if self.lives == 1:
+                await self.is_closing.wait()
+                raise StoreUnavailableError("closing://", "it was closed", "Open it")
+            return await super().awake(*args, **options)
+
+    store = Closing(clock=lambda: int(clock.now() * 1_000_000))
+    async with Engine(store, workflows=[wait], clock=clock) as engine:
+        store.is_broken.set()
+        await store.is_back.wait()
+        await settle()
+        assert store.reads <= 1 + len(ACTIVE_STATES)
+        handle = await engine.start(wait)
+        await handle.signal("word", "hi")
+        assert await handle.result() == "hi"
