@@ -207,7 +207,7 @@ class Awakening:
             history.append(await self._taken_back(stream, history, first))
         elif self._retrial is not None:
             self.settle()  # somebody else's has let it go on
-        if self._started is not None and not self._parked:
+        if not self._parked:
             await self._check_not_parked(summary)
         if services.crashes.get(self._workflow_id, 0) >= CRASHES_MAX:
             raise PoisonError(services.crashes[self._workflow_id])
@@ -282,7 +282,7 @@ class Awakening:
         )
 
     async def _check_not_parked(self, summary: Summary | None) -> None:
-        """Starting a workflow that is parked gives a handle of it and moves nothing.
+        """One that is parked is moved by nobody who has not asked for that: no start, no message.
 
         Where recovery has not come to it yet, its turn is now.
         """

@@ -11,6 +11,7 @@ from beamflow import (
     BeamflowError,
     DeadLetterReason,
     Engine,
+    PayloadError,
     WorkflowParkedError,
     WorkflowState,
     on_signal,
@@ -21,20 +22,23 @@ from beamflow import (
     workflow,
 )
 from beamflow.engine import workflow_loop
+from beamflow.engine.letterboxes import Letterboxes
 from beamflow.events import (
     DeadLettered,
     DeadLetterRetried,
     Recorded,
     StepCompleted,
 )
+from beamflow.model.codec import encode_event
 from beamflow.stores.memory import MemoryStore
 from supervision.testing import settle
 from tests.beamflow.engine.outage import fails, healthy, letters_log, parks, reserve, sell, undo_me
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from beamflow import Workflow
+    from beamflow.model.events import Event
     from beamflow.stores.base import Store, Summary
     from supervision.testing import ManualClock
 
@@ -484,3 +488,34 @@ def crashing(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
         left[workflow_id] = times
 
     return crash
+
+
+async def test_a_message_that_has_waited_moves_nobody_who_was_parked_meanwhile(
+    clock: ManualClock,
+) -> None:
+    """It stood in line behind the one by which the workflow was parked; its sender is told."""
+
+    class Small(MemoryStore):
+        async def append(
+            self, stream: str, expected: int, events: Sequence[Event], **options: Any
+        ) -> None:
+            if any(len(encode_event(event)) > 1_000 for event in events):
+                raise PayloadError("a signal", "it is too large for this store")
+            await super().append(stream, expected, events, **options)
+
+    @workflow
+    async def hears() -> str:
+        return await receive("word", str)
+
+    async with Engine(Small(clock=lambda: 0), workflows=[hears], clock=clock) as engine:
+        engine._services.letterboxes = Letterboxes(1)
+        handle = await engine.start(hears, id="one")
+        said = [handle.signal("word", "x" * 2_000), handle.signal("word", "fine")]
+        told = await asyncio.gather(*said, return_exceptions=True)
+        assert [type(each) for each in told] == [WorkflowParkedError, WorkflowParkedError]
+        assert len(await engine.dead_letters.list()) == 1
+        assert (await handle.status()).state is WorkflowState.PARKED
+        await engine.dead_letters.retry("one")
+        await handle.signal("word", "fine")
+        assert await handle.result() == "fine"
+        assert await engine.dead_letters.list() == []
