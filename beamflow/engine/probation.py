@@ -22,7 +22,7 @@ from beamflow.engine.suspects import judged, poisonous, trail, turns
 from beamflow.engine.time_limit import TimeLimit
 from beamflow.errors import CorruptLogError, FencedError
 from beamflow.model.events import ProbationBegan, RecoveryBegan
-from beamflow.model.ids import RECOVERIES
+from beamflow.model.ids import recoveries_of
 from supervision import IGNORE, Actor, ActorStoppedError, Continue, Ignore, Stop
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class Probation(Actor):
         """Begin with all of them held."""
         self._services = services
         self._trail: Trail
+        self._stream = ""
         self._seq = 0
         self._time = 0
         self._noting = asyncio.Lock()
@@ -68,10 +69,13 @@ class Probation(Actor):
         quarantine = self._services.quarantine
         if quarantine is None:
             return IGNORE
-        history = await self._services.store.read(RECOVERIES)
-        if history:
-            self._seq, self._time = history[-1].seq, history[-1].time
-        self._trail = trail(history, quarantine.epoch - 1, self._services.now())
+        store, epoch = self._services.store, quarantine.epoch
+        self._stream = recoveries_of(epoch)
+        own = await store.read(self._stream)
+        if own:
+            self._seq, self._time = own[-1].seq, own[-1].time
+        died = await store.read(recoveries_of(epoch - 1))
+        self._trail = trail(died, self._services.now())
         quarantine.judge_anew()
         quarantine.news = self._look_again
         return Continue(None)
@@ -202,6 +206,6 @@ class Probation(Actor):
         async with self._noting:
             self._time = max(services.now(), self._time)
             await services.store.append(
-                RECOVERIES, self._seq, [event], time=self._time, epoch=services.epoch
+                self._stream, self._seq, [event], time=self._time, epoch=services.epoch
             )
             self._seq += 1

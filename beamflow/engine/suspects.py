@@ -61,28 +61,26 @@ class Turn(NamedTuple):
     """Seconds for which nobody else goes on, unless each of them gets on before."""
 
 
-def trail(history: Sequence[Recorded], died: int, now: int) -> Trail:
+def trail(history: Sequence[Recorded], now: int) -> Trail:
     """Tell what the owner that has died had noted.
 
     Args:
-        history: what all recoveries have noted.
-        died: epoch of that owner; what older ones have noted does not count.
+        history: its notes; what older owners have noted does not count.
         now: the time at which the next one took over, as those of the notes.
     """
     under_way: dict[str, Suspect] = {}
     on_probation: tuple[str, ...] = ()
     lived_s = inf
     for recorded in history:
-        if recorded.epoch == died:
-            match recorded.event:
-                case RecoveryBegan():
-                    for key, noted in recorded.event.under_way.items():
-                        under_way[key] = Suspect(*noted)
-                case ProbationBegan(workflows=workflows):
-                    on_probation = workflows
-                    lived_s = max(0, now - recorded.time) / 1_000_000
-                case _:
-                    pass
+        match recorded.event:
+            case RecoveryBegan():
+                for key, noted in recorded.event.under_way.items():
+                    under_way[key] = Suspect(*noted)
+            case ProbationBegan(workflows=workflows):
+                on_probation = workflows
+                lived_s = max(0, now - recorded.time) / 1_000_000
+            case _:
+                pass
     return Trail(under_way, on_probation, lived_s)
 
 

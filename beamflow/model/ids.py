@@ -15,6 +15,7 @@ __all__ = [
     "child_id",
     "digest",
     "idempotency_key",
+    "recoveries_of",
     "shared_idempotency_key",
     "uuid4",
     "uuid7",
@@ -24,7 +25,7 @@ DEAD_LETTERS = "$dead-letters"
 """The stream that the dead-letter queue keeps for workflows that have not ended."""
 
 RECOVERIES = "$recoveries"
-"""The stream in which engines note who was at work when the one before them died."""
+"""How the streams begin in which engines note who was at work when the one before them died."""
 
 _ID_CHARACTERS_MAX = 512
 
@@ -40,6 +41,11 @@ def uuid7(time_us: int, bits: int) -> uuid.UUID:
     value |= 0x7 << 76 | (bits >> 62 & 0xFFF) << 64
     value |= 0b10 << 62 | bits & (1 << 62) - 1
     return uuid.UUID(int=value)
+
+
+def recoveries_of(epoch: int) -> str:
+    """Name the stream of what the owner of an epoch has noted; the next owner reads that one alone."""
+    return f"{RECOVERIES}/{epoch}"
 
 
 def checked_workflow_id(workflow_id: str) -> str:

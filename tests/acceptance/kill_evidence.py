@@ -137,7 +137,7 @@ class Folder:
             if connection.execute(MADE).fetchone():
                 rows = connection.execute(
                     "SELECT stream, seq, at, epoch, crc, data FROM beamflow_events "
-                    "WHERE stream != '$recoveries' "
+                    "WHERE stream NOT LIKE '$recoveries/%' "
                     "ORDER BY position"
                 )
                 for stream, seq, at, epoch, crc, data in rows:

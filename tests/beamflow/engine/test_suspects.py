@@ -30,7 +30,7 @@ from beamflow.engine.suspects import (
     turns,
 )
 from beamflow.model.events import Event, ProbationBegan, Recorded, RecoveryBegan
-from beamflow.model.ids import RECOVERIES
+from beamflow.model.ids import recoveries_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -39,22 +39,21 @@ NEVER = float("inf")
 HOSTS_EACH = 5000 if os.environ.get("BEAMFLOW_EXHAUSTIVE") == "1" else 300
 
 
-def noted(*events: Event, epoch: int = 7) -> list[Recorded]:
+def noted(*events: Event) -> list[Recorded]:
     """One each second."""
     return [
-        Recorded(stream=RECOVERIES, seq=seq, time=seq * 1_000_000, epoch=epoch, event=event)
+        Recorded(stream=recoveries_of(7), seq=seq, time=seq * 1_000_000, epoch=7, event=event)
         for seq, event in enumerate(events, 1)
     ]
 
 
-def known(held: dict[str, int], history: list[Recorded], died: int = 7) -> dict[str, Suspect]:
-    return judged(held, trail(history, died, now=history[-1].time))
+def known(held: dict[str, int], history: list[Recorded]) -> dict[str, Suspect]:
+    return judged(held, trail(history, now=history[-1].time))
 
 
-def test_what_an_owner_before_the_dead_one_has_noted_does_not_count() -> None:
+def test_only_who_has_not_got_on_is_known_again() -> None:
     history = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
     assert known({"a": 5}, history) == {"a": Suspect(5, 4, 2, is_near=True)}
-    assert known({"a": 5}, history, died=8) == {"a": Suspect(5, 1, 0)}
     assert known({"a": 6}, history) == {"a": Suspect(6, 1, 0)}
 
 
@@ -101,9 +100,9 @@ def test_who_was_alone_more_often_has_its_turn_among_more_windows() -> None:
 
 def test_how_long_a_turn_had_lasted_is_known_from_its_note() -> None:
     begun = noted(RecoveryBegan(under_way={"a": (5, 3, 1)}), ProbationBegan(workflows=("a",)))
-    assert trail(begun, 7, now=2_500_000).lived_s == 0.5
-    assert trail(begun, 7, now=1_000_000).lived_s == 0.0, "somebody has set the clock back"
-    assert trail(begun[:1], 7, now=2_500_000).lived_s == NEVER
+    assert trail(begun, now=2_500_000).lived_s == 0.5
+    assert trail(begun, now=1_000_000).lived_s == 0.0, "somebody has set the clock back"
+    assert trail(begun[:1], now=2_500_000).lived_s == NEVER
 
 
 def test_who_was_alone_for_a_moment_waits_for_moments_however_many_have_died() -> None:
@@ -178,7 +177,7 @@ class Host:
 
     def live(self, killed_s: float) -> None:
         """One life, ended by the host at that time, or by one of the jobs before."""
-        noted = trail(self.history, self.epoch, micros(self.time_s))
+        noted = trail(self.history, micros(self.time_s))
         self.epoch += 1
         self._notes: list[tuple[float, Event]] = []
         self._begins: dict[str, float] = {}
@@ -204,7 +203,7 @@ class Host:
         self.deaths += died_s < NEVER
         self.history = [
             Recorded(
-                stream=RECOVERIES,
+                stream=recoveries_of(self.epoch),
                 seq=seq,
                 time=micros(self.time_s + at_s),
                 epoch=self.epoch,
