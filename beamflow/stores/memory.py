@@ -255,13 +255,13 @@ class MemoryStore:
         """Return one page of dead letters. The port tells the contract."""
         self._check_open()
         limit, after = checked_limit(query.limit), letter_place_of(query.after)
+        of = self._letters if query.workflow_id is None else (query.workflow_id,)
         found = [
             letter
-            for letters in self._letters.values()
-            for letter in letters
+            for workflow_id in of
+            for letter in self._letters.get(workflow_id, ())
             if (query.states is None or letter.state in query.states)
             and query.workflow in {None, letter.workflow}
-            and query.workflow_id in {None, letter.workflow_id}
             and _place(letter) > after
         ]
         found.sort(key=_place)
@@ -304,7 +304,10 @@ class MemoryStore:
         """Remove workflows that have ended. The port tells the contract."""
         self._check_open()
         self._check_epoch(epoch)
-        return tuple(item.id for item in items if self._remove(item, now))
+        parents = self._waiting_for_children()  # what goes is no open child: they stay the same
+        return tuple(
+            item.id for item in items if item.id not in parents and self._remove(item, now)
+        )
 
     async def claim(self, owner: str, ttl_s: float) -> Lease:
         """Take the lease. The port tells the contract."""
@@ -360,7 +363,6 @@ class MemoryStore:
         if (
             summary is None
             or len(self._streams[item.id]) != item.seq
-            or item.id in self._waiting_for_children()
             or self._is_needed(summary, now)
         ):
             return False
