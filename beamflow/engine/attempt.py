@@ -373,7 +373,8 @@ class Attempt(RunningStep):
         self._host.abandon(self)
 
     def _record_heartbeat(self, details: bytes) -> None:
-        self._host.tell(Beat(self.call.op, details))
+        if not self.abandoned:
+            self._host.tell(Beat(self.call.op, details))
 
     def _left_in_thread(self, left: int) -> None:
         log.warning(

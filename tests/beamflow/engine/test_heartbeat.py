@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,12 +14,19 @@ from beamflow import (
     PayloadError,
     Retry,
     StepTimeoutError,
+    continue_as_new,
     current_step,
     heartbeat,
     step,
     workflow,
 )
-from beamflow.events import StepCompleted, StepFailed, StepHeartbeat, WorkflowStarted
+from beamflow.events import (
+    StepCompleted,
+    StepFailed,
+    StepHeartbeat,
+    WorkflowContinued,
+    WorkflowStarted,
+)
 from supervision.testing import settle
 from tests.beamflow.engine.cuts import cut_store
 
@@ -267,3 +275,42 @@ async def test_a_heartbeat_means_nothing_outside_an_engine() -> None:
         return current_step().last_heartbeat
 
     assert await alone() is None
+
+
+async def test_what_an_attempt_that_was_left_has_told_is_nobody_elses(
+    memory: MemoryStore, clock: ManualClock
+) -> None:
+    """Its step may be over by the time at which it is recorded, and its number that of another one."""
+    released = asyncio.Event()
+
+    @step(timeout=10, heartbeat_timeout=60, retry=Retry(max_attempts=1))
+    async def hang() -> None:
+        heartbeat("recorded at once")
+        await clock.sleep(1)
+        heartbeat("to be recorded later")
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    @step
+    async def begin() -> None:
+        await asyncio.Event().wait()
+
+    @workflow
+    async def renewed(run: int) -> None:
+        if run == 0:
+            with suppress(StepTimeoutError):
+                await hang()
+            continue_as_new(1)
+        await begin()
+
+    async with Engine(memory, workflows=[renewed], clock=clock) as engine:
+        handle = await engine.start(renewed, 0)
+        for _ in range(5):
+            await clock.advance(10)
+        released.set()
+        events = await events_of(handle)
+    assert [bytes(event.details) for event in events if isinstance(event, StepHeartbeat)] == [
+        b'"recorded at once"'
+    ]
+    assert isinstance(events[-1], WorkflowContinued)
