@@ -258,7 +258,7 @@ class _Editor:
         """Return the events; raises `NondeterminismError` if the code does not follow them."""
         code = self._replayed(self.taken)
         try:
-            open_ = set(code.calls)
+            open_ = {op for op, call in code.calls.items() if call.is_wanted}
             ids = {
                 op: child_id(self._fork_id, op, code.run)
                 for op, call in code.children.items()

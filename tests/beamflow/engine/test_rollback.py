@@ -363,6 +363,8 @@ async def test_a_step_that_is_given_up_between_two_attempts_is_not_waited_for(
     gates["unflight"].set()
     async with Engine(place, workflows=[impatient], clock=clock) as engine:
         assert await engine.handle("one").result() == "gave up"
+        fork = await engine.handle("one").fork("two")
+        assert await fork.result() == "gave up"
     assert undone() == ["unflight"]
     assert ledger.count("hotel?") == 1
 
