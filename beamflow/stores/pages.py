@@ -30,9 +30,13 @@ def place_of(cursor: str | None) -> Place:
         return -(2**63), ""
     time, _, workflow_id = cursor.partition(":")
     try:
-        return int(time), workflow_id
+        workflow_id.encode()
+        place = int(time), workflow_id
     except ValueError as error:
         raise _no_cursor(cursor) from error
+    if not -(2**63) <= place[0] < 2**63:
+        raise _no_cursor(cursor)
+    return place
 
 
 def bounds_of(query: WorkflowQuery) -> tuple[Place, Place]:

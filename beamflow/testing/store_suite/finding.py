@@ -176,7 +176,7 @@ class FindingSuite(Suite):
         with pytest.raises(ValueError, match="10,000"):
             await store.dead_letters(DeadLetterQuery(limit=limit))
 
-    @pytest.mark.parametrize("cursor", ["", "nonsense", "x:1"])
+    @pytest.mark.parametrize("cursor", ["", "nonsense", "x:1", f"{2**63}:x", "1:\ud800"])
     async def test_a_cursor_that_is_none(self, store: Store, cursor: str) -> None:
         """What is no cursor is refused with what to pass."""
         with pytest.raises(ValueError, match="cursor of the page before"):

@@ -45,7 +45,7 @@ def test_no_cursor_is_before_everything() -> None:
     assert letter_place_of(None) < (-(2**62), "", 0)
 
 
-@pytest.mark.parametrize("cursor", ["", "a", ":", "1.5:a", "a:1"])
+@pytest.mark.parametrize("cursor", ["", "a", ":", "1.5:a", "a:1", f"{2**63}:a", "1:\ud800"])
 def test_what_is_no_cursor(cursor: str) -> None:
     with pytest.raises(ValueError, match="cursor of the page before"):
         place_of(cursor)
