@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from beamflow import log
 from beamflow.engine.children import is_orphan
 from beamflow.engine.consequences import check_outcome
 from beamflow.engine.execution import new_execution
@@ -21,6 +22,7 @@ from beamflow.engine.steering import UNSTEERED
 from beamflow.errors import (
     BeamflowError,
     CorruptLogError,
+    FencedError,
     WorkflowExistsError,
     WorkflowNotFoundError,
 )
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from beamflow.engine.services import Services
     from beamflow.engine.steering import Steering
     from beamflow.engine.stream import Stream
+    from beamflow.errors import StoreError
     from beamflow.model.events import SignalReceived
     from beamflow.stores.base import Summary
     from supervision import Actor
@@ -53,6 +56,11 @@ __all__ = ["CRASHES_MAX", "Awakening", "Over", "Resumed", "different_start"]
 
 CRASHES_MAX = 3
 """Crashes in a row, with nothing recorded in between, after which a workflow is not tried again."""
+
+
+_PAUSE_S = 0.1
+_PAUSES_MAX = 7
+"""How often the pause is doubled: to 13 seconds."""
 
 
 class Over(Exception):  # noqa: N818 - nothing is wrong: there is nothing to run
@@ -99,6 +107,7 @@ class Awakening:
 
     __slots__ = (
         "_actor",
+        "_failures",
         "_messages",
         "_parked",
         "_retrial",
@@ -133,6 +142,7 @@ class Awakening:
         self._parked = parked
         self._summary = summary
         self._messages = messages
+        self._failures = 0
         self.accepted = accepted
 
     def __call__(self) -> Actor:
@@ -227,7 +237,24 @@ class Awakening:
         except BaseException:
             code.close()
             raise
+        self._failures = 0
         return Resumed(first, code, steering)
+
+    async def hold_off(self, error: StoreError) -> None:
+        """Wait before the next life tries again what the store has failed in: not at first, then longer.
+
+        What is wrong may concern this workflow alone, and nobody else would stop it.
+        """
+        self._failures += 1
+        if self._failures > 1 and not isinstance(error, FencedError):
+            log.warning(
+                "workflow_not_resumed",
+                workflow_id=self._workflow_id,
+                tries=self._failures,
+                error=str(error),
+            )
+            exponent = min(self._failures - 2, _PAUSES_MAX)
+            await self._services.clock.sleep(_PAUSE_S * 2**exponent)
 
     def take_messages(self) -> list[object]:
         """Return what it is woken by, once."""

@@ -141,6 +141,7 @@ class WorkflowActor(Actor):
             await self._park(error)
         except StoreError as error:
             self._awakening.settle(error)
+            await self._awakening.hold_off(error)
             raise
 
     async def _begin(self) -> bool:

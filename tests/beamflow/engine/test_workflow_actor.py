@@ -12,6 +12,7 @@ from beamflow import (
     Engine,
     EngineStoppedError,
     Retry,
+    StoreUnavailableError,
     WorkflowExistsError,
     WorkflowFailedError,
     WorkflowNotFoundError,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from beamflow.events import Event, Recorded
-    from beamflow.stores.base import Sleep, Store
+    from beamflow.stores.base import Sleep, Store, Summary
     from supervision import ActorRef
     from supervision.testing import ManualClock
 
@@ -570,3 +571,35 @@ async def test_a_workflow_that_was_never_given_its_place_is_parked_once(
             with pytest.raises(WorkflowParkedError, match="result of workflow 'odd'"):
                 await handle.result()
         assert len(await engine.dead_letters.list(state=None)) == 1
+
+
+async def test_whoever_cannot_be_read_is_tried_again_now_and_then(clock: ManualClock) -> None:
+    """Where the store fails in one workflow alone, and goes on: not as fast as it can, for ever."""
+
+    class Torn(MemoryStore):
+        looks, is_torn = 0, False
+
+        async def summary(self, workflow_id: str) -> Summary | None:
+            if workflow_id == "one" and self.is_torn:
+                self.looks += 1
+                raise StoreUnavailableError("the test", "its index is damaged", "Restore it")
+            return await super().summary(workflow_id)
+
+    @workflow
+    async def nap() -> str:
+        await asyncio.sleep(10)
+        return "rested"
+
+    store = Torn(clock=lambda: int(clock.now() * 1_000_000))
+    async with Engine(store, workflows=[nap], clock=clock, idle_after=0) as engine:
+        one, other = await engine.start(nap, id="one"), await engine.start(nap, id="other")
+        await settle()
+        store.is_torn = True
+        await clock.advance(10.1)
+        assert await other.result() == "rested"
+        assert 1 < store.looks < 4
+        await clock.advance(60)
+        assert store.looks < 20
+        store.is_torn = False
+        await clock.advance(13)
+        assert await one.result() == "rested"
