@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from beamflow.model.events import CompensationCompleted, CompensationFailed
@@ -69,14 +70,17 @@ class Unwinding:
 
     def ready(self) -> list[Undo]:
         """Return the compensations to attempt now; none when none is left that has not failed."""
-        left = [undo for undo in self._left if undo.failure is None]
+        left = (undo for undo in self._left if undo.failure is None)
         if not self._together:
-            return left[:1]
-        return [
-            undo
-            for place, undo in enumerate(left)
-            if all(_are_parallel(undo.call, later.call) for later in left[:place])
-        ]
+            return list(islice(left, 1))
+        ready: list[Undo] = []
+        of_later: dict[Saga | None, None] = {}
+        for undo in left:
+            saga = undo.call.saga
+            if all(_are_parallel(saga, later) for later in of_later):
+                ready.append(undo)
+            of_later[saga] = None
+        return ready
 
     @property
     def done(self) -> bool:
@@ -185,10 +189,9 @@ def saga_of(call: StepCall | ChildCall) -> Saga | None:
     return saga
 
 
-def _are_parallel(one: StepCall, other: StepCall) -> bool:
-    """Tell whether the innermost saga around both undoes its steps at the same time."""
-    saga = one.saga
-    while saga is not None and not saga.holds(other.saga):
+def _are_parallel(saga: Saga | None, other: Saga | None) -> bool:
+    """Tell whether the innermost saga around the steps of both undoes them at the same time."""
+    while saga is not None and not saga.holds(other):
         saga = saga.parent
     return saga is not None and saga.parallel
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from beamflow import saga
+from beamflow.engine import saga as saga_file
 from beamflow.engine.saga import Unwinding
 from beamflow.engine.step_call import StepCall
 from beamflow.events import CompensationCompleted, CompensationFailed, Failure
 
 if TYPE_CHECKING:
+    import pytest
+
     from beamflow import Saga
 
 
@@ -84,3 +87,21 @@ def test_what_came_between_keeps_its_place() -> None:
     plan = Unwinding([made(3, fan), made(2, None), made(1, fan)])
     assert [undo.call.op for undo in plan.ready()] == [3]
     assert not plan.deliver(CompensationCompleted(op=1, name="un", started_at=0))
+
+
+def test_what_comes_next_is_told_by_the_sagas_and_not_by_each_two_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There may be thousands in one parallel saga, and it is asked for after each of them."""
+    looks: list[object] = []
+    are_parallel = saga_file._are_parallel
+
+    def counted(*sagas: Any) -> bool:
+        looks.append(sagas)
+        return are_parallel(*sagas)
+
+    monkeypatch.setattr(saga_file, "_are_parallel", counted)
+    around = inside(None, parallel=True)
+    plan = Unwinding([made(op, around) for op in range(100)])
+    assert ready(plan) == list(range(100))
+    assert len(looks) < 100
