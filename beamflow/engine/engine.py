@@ -100,6 +100,7 @@ class Engine:
         ├── dead_letters    the queue's own stream
         ├── workflows       DynamicSupervisor → one actor per workflow in memory (transient)
         ├── sleepers        wakes whom time wakes
+        ├── probation       after a death: lets those go on who were at work (transient)
         ├── recovery        wakes what is unfinished (transient)
         └── retention       removes what has ended long ago, if it is told to
 
