@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 from beamflow.engine.children import Children
 from beamflow.engine.messages import Dropped
 from beamflow.engine.pending import Pending
-from beamflow.model.commands import CancelChild, CancelStep, CancelTimer, RunStep, StartTimer
+from beamflow.model.commands import (
+    CancelChild,
+    CancelStep,
+    CancelTimer,
+    RunStep,
+    StartChild,
+    StartTimer,
+)
 from beamflow.model.events import (
     CancelForced,
     CancelRequested,
@@ -25,6 +32,7 @@ from beamflow.stores.base import AWAKE, NEVER, Sleep
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from beamflow.engine.child_call import ChildCall
     from beamflow.engine.execution import Execution
     from beamflow.engine.messages import ChildNews
     from beamflow.engine.services import Services
@@ -83,14 +91,16 @@ class Effects:
                     self.pending.disarm(op)
                 case CancelStep(op=op):
                     self.pending.cancel_step(op, code.calls.get(op))
+                case StartChild(op=op):
+                    self._begin_child(code.children.get(op), steering)
                 case CancelChild(op=op):
                     child = code.children.get(op)
                     if child is not None:
                         self._offspring.cancel(child)
                 case _:
                     pass
-        if code.children:
-            self._begin_children(code, steering)
+        if self._children is not None:
+            self._close_children(code, steering)
         for event in events:
             if type(event) is StepFailed:
                 self.attempt(code, steering, event.op)
@@ -215,7 +225,14 @@ class Effects:
     def _begin_children(self, code: Execution, steering: Steering) -> None:
         """Begin every child that has no outcome and is not under way; at the end, see to the rest."""
         for child in tuple(code.children.values()):
-            if child.recorded or not steering.paused:
-                self._offspring.start(child)
+            self._begin_child(child, steering)
+        self._close_children(code, steering)
+
+    def _begin_child(self, child: ChildCall | None, steering: Steering) -> None:
+        if child is not None and (child.recorded or not steering.paused):
+            self._offspring.start(child)
+
+    def _close_children(self, code: Execution, steering: Steering) -> None:
+        """See to those that are left once the code has ended."""
         if code.ended and self._children is not None:
             self._children.close(forced=steering.forced)

@@ -25,6 +25,7 @@ from beamflow import (
     step,
     workflow,
 )
+from beamflow.engine.children import Children
 from beamflow.events import (
     CancelRequested,
     ChildCompleted,
@@ -42,6 +43,7 @@ from tests.beamflow.engine.journal import Journal
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from beamflow.engine.child_call import ChildCall
     from beamflow.events import Event
     from beamflow.stores.base import Page, Store, WorkflowQuery
 
@@ -641,3 +643,30 @@ async def test_an_engine_that_ends_after_any_append_takes_nothing_along(clock: M
                 await assert_whole(engine)
                 return
     pytest.fail("it never came to its end")
+
+
+async def test_of_many_children_each_is_looked_at_when_it_is_its_turn(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has become of one is no reason to go through all of the others."""
+    begun = 0
+    start = Children.start
+
+    def counted(children: Children, call: ChildCall) -> None:
+        nonlocal begun
+        begun += 1
+        start(children, call)
+
+    monkeypatch.setattr(Children, "start", counted)
+
+    @workflow
+    async def child(number: int) -> int:
+        return number
+
+    @workflow
+    async def parent() -> int:
+        return sum(await asyncio.gather(*[child(number) for number in range(50)]))
+
+    async with Engine(memory, workflows=[parent, child]) as engine:
+        assert await (await engine.start(parent)).result() == 1225
+    assert begun == 50
