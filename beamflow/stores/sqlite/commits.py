@@ -92,8 +92,18 @@ class Commits:
             await waiter
         except asyncio.CancelledError:
             if waiter.done() and not waiter.cancelled():
-                self._let_in()
+                self.let_in()
             raise
+        if self.failure is not None:  # after it was let in, and before it got here
+            raise self.refusal()
+
+    def let_in(self) -> None:
+        """Wake the first of those who wait for room, if there is some."""
+        while self._outside and self._bytes < self._bytes_max:
+            waiter = self._outside.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
 
     def put(
         self,
@@ -197,7 +207,7 @@ class Commits:
         if isinstance(one, Batch):
             self._bytes -= one.weight
             if self._outside:
-                self._let_in()
+                self.let_in()
             await self.commit(one)
             self._wal.written(one.weight)
         else:
@@ -210,7 +220,7 @@ class Commits:
         self._bytes += weight
         self._work.set()
         if self._outside:
-            self._let_in()
+            self.let_in()
 
     def _open_batch(self) -> Batch:
         """Return the batch that takes what is to be written next."""
@@ -219,14 +229,6 @@ class Commits:
             batch = Batch()
             self._line.append(batch)
         return batch
-
-    def _let_in(self) -> None:
-        """Wake the first of those who wait for room, if there is some."""
-        while self._outside and self._bytes < self._bytes_max:
-            waiter = self._outside.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
-                return
 
 
 def _reject(append: Append, error: Exception) -> None:

@@ -152,7 +152,11 @@ class SQLiteStore(Reading):
             raise commits.refusal()
         if commits.is_full:
             await commits.room()
-        data = encoded(stream, expected, events)
+        try:
+            data = encoded(stream, expected, events)
+        except BaseException:
+            commits.let_in()  # whoever stands behind: the room is not taken
+            raise
         waiter = asyncio.get_running_loop().create_future()
         commits.put(Append(stream, expected, time, epoch, waiter), events, data, sleep)
         del data  # whoever waits holds as little as can be

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from beamflow.errors import ConflictError, StoreUnavailableError
+from beamflow.errors import ConflictError, PayloadError, StoreUnavailableError
+from beamflow.model.events import WorkflowPaused
 from beamflow.stores.sqlite import SQLiteStore
 from beamflow.testing.store_suite import ServedStore, StoreClock
 from beamflow.testing.store_suite.samples import START, stepped
@@ -119,6 +120,21 @@ async def test_whoever_is_cancelled_in_front_of_a_full_line_takes_no_room(
         assert len(await store.read(f"{number}")) == (not task.cancelled())
 
 
+async def test_what_cannot_be_written_takes_no_room(store: SQLiteStore, lease: Lease) -> None:
+    """Whoever stands behind it in front of a full line comes in all the same, and is written."""
+    disk = SlowDisk(store, ManualClock())
+    bad = WorkflowPaused(note="\ud800")
+    appends = [
+        asyncio.create_task(store.append(f"{n}", 0, [event], time=START, epoch=lease.epoch))
+        for n, event in enumerate([*[large()] * 20, *[bad] * 20, large()])
+    ]
+    async with asyncio.timeout(10):
+        while not all(task.done() for task in appends):
+            await disk.turn()
+    refused = [isinstance(task.exception(), PayloadError) for task in appends]
+    assert refused == [*[False] * 20, *[True] * 20, False]
+
+
 async def test_those_in_front_of_a_full_line_hear_of_a_failure(
     served: ServedStore, store: SQLiteStore, lease: Lease
 ) -> None:
@@ -135,6 +151,21 @@ async def test_those_in_front_of_a_full_line_hear_of_a_failure(
     assert {type(outcome) for outcome in outcomes} == {StoreUnavailableError}
     await served.start()
     assert not store._commits.is_full
+
+
+async def test_whoever_is_let_in_as_the_store_fails_hears_of_it(
+    store: SQLiteStore, lease: Lease
+) -> None:
+    """There is nobody any more who would see to what is put in line."""
+    disk, commits = SlowDisk(store, ManualClock()), store._commits
+    disk.begun = lambda: commits.fail(commits.unusable("the test has said so"))
+    appends = [
+        asyncio.create_task(store.append(f"{n}", 0, [large()], time=START, epoch=lease.epoch))
+        for n in range(60)
+    ]
+    await settle()
+    assert all(task.done() for task in appends)
+    assert {type(task.exception()) for task in appends} == {StoreUnavailableError}
 
 
 async def test_refusals_give_their_room_back(store: SQLiteStore, lease: Lease) -> None:
