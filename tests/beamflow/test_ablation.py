@@ -348,7 +348,7 @@ ABLATIONS = [
         "the word to a parent that sleeps",
         "I13",
         "engine/workflow_actor.py",
-        "            self.services.sleepers.wake(first.parent)",
+        "            self.services.sleepers.wake(parent)",
         "            pass",
         f"{ENGINE}/test_awake.py::test_parents_and_children_sleep",
     ),
