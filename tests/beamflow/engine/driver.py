@@ -111,8 +111,8 @@ class Driver:
 
     @property
     def calls(self) -> list[StepCall]:
-        """Steps without an outcome, cancelled ones too: they may be too far to be stopped."""
-        return list(self.execution.calls.values())
+        """Steps that may have an outcome, cancelled ones too: they may be too far to be stopped."""
+        return [call for call in self.execution.calls.values() if not call.is_idle]
 
     @property
     def timers(self) -> list[int]:

@@ -177,6 +177,7 @@ class World:
 
     def _outcome(self, call: StepCall) -> StepCompleted | StepFailed:
         driver = self.driver
+        driver.time = max(driver.time, call.retry_at)
         match self._draw(8):
             case 0:
                 return driver.failed(call, ValueError("no good"))
