@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import datetime
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, TypeVarTuple, Unpack, cast
 
@@ -193,11 +194,13 @@ class Engine:
                 ChildSpec("store", lambda: StoreKeeper(services, self._lease_wait)),
                 ChildSpec("dead_letters", lambda: DeadLetterQueue(services)),
                 ChildSpec("workflows", self._workflows.supervisor, type=ChildType.SUPERVISOR),
-                ChildSpec("sleepers", lambda: self._while_open(services.sleepers.run(wake))),
+                ChildSpec(
+                    "sleepers", partial(self._while_open, partial(services.sleepers.run, wake))
+                ),
                 ChildSpec("probation", lambda: Probation(services), restart=Restart.TRANSIENT),
                 ChildSpec(
                     "recovery",
-                    lambda: self._while_open(recover(services, self._workflows)),
+                    partial(self._while_open, partial(recover, services, self._workflows)),
                     restart=Restart.TRANSIENT,
                 ),
                 *self._retaining(),
@@ -463,16 +466,17 @@ class Engine:
         retention = self._retention
         if retention is not None:
             yield ChildSpec(
-                "retention", lambda: self._while_open(retain(self._services, retention))
+                "retention",
+                partial(self._while_open, partial(retain, self._services, retention)),
             )
 
-    async def _while_open(self, duty: Awaitable[None]) -> None:
+    async def _while_open(self, duty: Callable[[], Awaitable[None]]) -> None:
         """Do a duty; where its store is being closed, wait to be stopped and started with that.
 
         A duty that fails again and again meanwhile would use up the restarts that the store needs.
         """
         try:
-            await duty
+            await duty()
         except StoreError:
             if self._services.lease is not None:
                 raise
