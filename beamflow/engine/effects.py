@@ -162,12 +162,13 @@ class Effects:
 
     # How it stands
 
-    def is_idle(self, steering: Steering) -> bool:
-        """Whether nothing is under way that the end of the code has to wait for."""
+    def is_idle(self, code: Execution, steering: Steering) -> bool:
+        """Whether nothing is under way, or about to be, that the end of the code has to wait for."""
         return not (
             self.pending.attempts
             or steering.paused
             or (self._children is not None and self._children.busy)
+            or any(call.is_wanted for call in code.calls.values())
         )
 
     @property

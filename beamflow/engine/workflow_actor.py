@@ -330,7 +330,7 @@ class WorkflowActor(Actor):
             self._lending = False
 
     def _is_idle(self) -> bool:
-        return self._effects.is_idle(self._steering)
+        return self._effects.is_idle(self._code, self._steering)
 
     def _events_of(self, message: object) -> tuple[Event, ...]:
         """Return the events a message comes to; none when it is out of date."""

@@ -103,7 +103,8 @@ def test_ctrl_c_ends_it_in_a_line(tmp_path: Path) -> None:
         pass
     os.killpg(demo.pid, signal.SIGINT)
     said, complaints = demo.communicate(timeout=60)  # all who have the other ends have ended
-    assert (demo.returncode, complaints) == (130, "")
+    assert demo.returncode == 130
+    assert "Traceback" not in complaints, complaints
     assert said.splitlines()[-1].startswith("The run was broken off by hand.")
 
 

@@ -74,6 +74,7 @@ class Nemesis:
             await self._watch(engine, moment, told, display)
         except BaseException:
             kill(engine)
+            await engine.wait()
             raise
         code = await engine.wait()
         if code not in {0, -signal.SIGKILL}:

@@ -7,9 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from beamflow import Engine, Retry, WorkflowFailedError, WorkflowState, current_step, step, workflow
+from beamflow import (
+    Engine,
+    Retry,
+    WorkflowFailedError,
+    WorkflowState,
+    current_step,
+    receive,
+    step,
+    workflow,
+)
 from beamflow.events import CompensationStarted, StepCompleted, StepFailed, WorkflowFailed
-from supervision.testing import settle
+from supervision.testing import ManualClock, settle
 from tests.beamflow.engine.outage import fails
 from tests.beamflow.engine.undoings import book, fresh, look, refuse, undone
 
@@ -18,7 +27,6 @@ if TYPE_CHECKING:
 
     from beamflow.stores.base import Store
     from beamflow.stores.memory import MemoryStore
-    from supervision.testing import ManualClock
 
 
 @pytest.fixture(autouse=True)
@@ -131,6 +139,50 @@ async def test_a_failure_in_a_branch_undoes_the_others(
     assert kinds.index(CompensationStarted) > max(
         place for place, kind in enumerate(kinds) if kind is StepCompleted
     )
+
+
+@pytest.mark.invariant("I20")
+async def test_an_attempt_that_is_due_when_its_step_is_given_up_is_settled_first(
+    memory: MemoryStore,
+) -> None:
+    """It may have begun, as the log tells the time: nothing is undone before it has ended."""
+
+    class Watch(ManualClock):
+        ahead_s = 0.0
+
+        def now(self) -> float:
+            return super().now() + self.ahead_s
+
+    @step(retry=Retry(max_attempts=3, initial=60, jitter=0))
+    async def pay() -> str:
+        if current_step().attempt == 1:
+            raise ConnectionError
+        assert undone == []
+        return "receipt"
+
+    @pay.compensation
+    async def refund(receipt: str) -> None:
+        undone.append(receipt)
+
+    @workflow
+    async def buy() -> None:
+        await book("flight")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pay())
+            await receive("stop")
+            await refuse("no leave")
+
+    clock = Watch()
+    async with Engine(memory, workflows=[buy], clock=clock) as engine:
+        handle = await engine.start(buy)
+        await settle()
+        clock.ahead_s = 60.1  # somebody has set it: no timer knows yet
+        await handle.signal("stop")
+        await settle()
+        assert undone == []
+        await clock.advance(61)
+        await fails(handle, "no leave")
+    assert undone == ["receipt", "flight #1 compensation"]
 
 
 @pytest.mark.invariant("I20")
