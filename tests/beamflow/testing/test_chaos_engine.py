@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 from collections import Counter
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from beamflow import (
     Engine,
     Retry,
     WorkflowFailedError,
+    WorkflowParkedError,
     current_step,
     receive,
     signal,
@@ -251,8 +253,9 @@ async def test_a_workflow_written_as_a_class(chaos: Chaos, ledger: Ledger) -> No
     outside.append(ledger)
     async with ChaosEngine(chaos, workflows=[Sale]) as engine:
         sale = await engine.start(Sale, "tea", id="one")
-        for _ in range(2):
-            await sale.signal(Sale.approve, Approval("maria"), key="click")
+        with contextlib.suppress(WorkflowParkedError):  # it may be struck three times in a row
+            for _ in range(2):
+                await sale.signal(Sale.approve, Approval("maria"), key="click")
         chaos.calm()
         if await engine.endings() == {"one": Ending.COMPLETED}:
             assert await sale.result() == Approval("maria")
