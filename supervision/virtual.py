@@ -335,15 +335,16 @@ class Island:
         closing, self._last = self._last, []
         for task in self._left:
             closing.extend(coroutine.close for coroutine in _coroutines(task))
-        ends_unheard = any(
-            isinstance(one, asyncio.Task) for _, args in self._dropped for one in args
-        )
+        ended = [one for _, args in self._dropped for one in args if isinstance(one, asyncio.Task)]
+        for task in ended:
+            if task.done() and not task.cancelled():
+                _ = task.exception()  # nobody else is left to ask for it
         self._left.clear()
         self._dropped.clear()
         while closing:
             with contextlib.suppress(BaseException):  # whatever the dead say
                 closing.pop(0)()
-        return ends_unheard
+        return bool(ended)
 
 
 def _coroutines(task: Task[Any]) -> Iterator[Coroutine[Any, Any, Any]]:

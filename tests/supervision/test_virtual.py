@@ -280,6 +280,31 @@ class TestIsland:
         await asyncio.sleep(1.0)
         assert log == []
 
+    def test_nobody_complains_of_an_error_that_nobody_was_left_to_hear(self) -> None:
+        """A task that failed as the cut came, before its callback had run."""
+        complaints: list[object] = []
+        island = Island()
+
+        async def fails() -> None:
+            island.cut()
+            raise ValueError
+
+        async def main() -> None:
+            asyncio.create_task(fails()).add_done_callback(asyncio.Task.exception)
+            await asyncio.sleep(1.0)
+
+        async def test() -> None:
+            asyncio.get_running_loop().set_exception_handler(
+                lambda _, told: complaints.append(told)
+            )
+            island.start(main())
+            await asyncio.sleep(5.0)
+            assert island.bury()
+            gc.collect()
+
+        on_a_loop_of_its_own(test())
+        assert complaints == []
+
     def test_the_buried_are_closed_in_silence(self) -> None:
         """After the loop is gone their coroutines are closed, and whatever they say is not heard."""
         log: list[str] = []
