@@ -37,11 +37,8 @@ class OtherWorkflows:
         self._workflows = workflows
 
     async def exists(self, workflow_id: str) -> bool:
-        """Tell whether there is such a workflow, or is about to be: its start may be on its way."""
-        services = self._services
-        if workflow_id in services.actors:
-            return True
-        return await services.opened.summary(workflow_id) is not None
+        """Tell whether there is such a workflow."""
+        return await self._services.opened.summary(workflow_id) is not None
 
     async def is_child(self, workflow_id: str, parent: str) -> bool:
         """Tell whether there is such a workflow, and it is a child of that one."""

@@ -560,45 +560,6 @@ async def test_a_child_is_told_of_nothing_that_its_parents_log_does_not_say(
         assert await handle.result() == "here"
 
 
-class LostGiveUp(SlowStarts):
-    """Records what a parent hears while its child is begun, and does not say so."""
-
-    async def append(
-        self, stream: str, expected: int, events: Sequence[Event], **options: Any
-    ) -> None:
-        if not isinstance(events[0], SignalReceived):
-            await super().append(stream, expected, events, **options)
-            return
-        await MemoryStore.append(self, stream, expected, events, **options)
-        raise StoreUnavailableError("memory://", "the line broke behind the commit", "Try again")
-
-
-@pytest.mark.invariant("I22")
-async def test_a_child_that_is_being_begun_for_an_earlier_life_is_no_orphan(
-    clock: ManualClock,
-) -> None:
-    """Its parent comes back, has given it up, and finds nothing of it in the store yet."""
-
-    @workflow
-    async def parent() -> str:
-        call = asyncio.create_task(patient())
-        await receive("go on")
-        call.cancel()
-        await receive("end")
-        return "without it"
-
-    store = LostGiveUp(clock)
-    async with Engine(store, workflows=[parent, patient], clock=clock) as engine:
-        handle = await engine.start(parent, id="one")
-        await settle()
-        with pytest.raises(StoreUnavailableError):
-            await handle.signal("go on")
-        await settle()
-        store.let.set()
-        await settle()
-        assert (await engine.handle("one/1").status()).state is WorkflowState.CANCELLED
-
-
 async def test_a_paused_parent_begins_no_child(memory: MemoryStore) -> None:
     """What its code asks for waits until it is resumed, also over a restart."""
 
